@@ -12,8 +12,9 @@ import (
 )
 
 // idlePoll is how often an idle consumer looks at its queues without having
-// been woken. It bounds what a lost wake costs.
-const idlePoll = 100 * time.Millisecond
+// been woken. It bounds what a lost wake costs. Each look is one script a queue,
+// which the in-process Redis needs 0.7 ms of CPU for.
+const idlePoll = 400 * time.Millisecond
 
 // outagePause keeps a consumer from hammering a Redis that is away.
 const outagePause = 100 * time.Millisecond
@@ -56,7 +57,9 @@ func (g *gate) signal() {
 func (g *gate) listen(ctx context.Context, client redis.UniversalClient, workerID string) {
 	sub := client.Subscribe(ctx, wakeChannel(workerID))
 	defer sub.Close()
-	wakes := sub.Channel(redis.WithChannelSize(1))
+	// A subscription (made, or made again) counts as a wake: there may have been
+	// some before it.
+	wakes := sub.ChannelWithSubscriptions()
 	for {
 		select {
 		case <-ctx.Done():
