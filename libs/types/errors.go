@@ -14,6 +14,7 @@ type Kind string
 const (
 	KindInvalid     Kind = "invalid"       // the request is wrong, whoever sends it
 	KindNotFound    Kind = "not_found"     // no such object
+	KindForbidden   Kind = "forbidden"     // whoever asks may not
 	KindConflict    Kind = "conflict"      // the object's state forbids it, or the name is taken
 	KindTooLarge    Kind = "too_large"     // a body, file or value over its limit
 	KindExhausted   Kind = "exhausted"     // a limit or capacity is used up
@@ -37,6 +38,7 @@ type Trait struct {
 var traits = map[Kind]Trait{
 	KindInvalid:     {"Invalid request", http.StatusUnprocessableEntity, 2, false},
 	KindNotFound:    {"Not found", http.StatusNotFound, 4, false},
+	KindForbidden:   {"Forbidden", http.StatusForbidden, 3, false},
 	KindConflict:    {"Conflict", http.StatusConflict, 5, false},
 	KindTooLarge:    {"Too large", http.StatusRequestEntityTooLarge, 2, false},
 	KindExhausted:   {"Exhausted", http.StatusTooManyRequests, 6, true},
@@ -60,7 +62,7 @@ func TraitOf(k Kind) Trait {
 // Kinds lists every kind, for documents and tests.
 func Kinds() []Kind {
 	return []Kind{
-		KindInvalid, KindNotFound, KindConflict, KindTooLarge, KindExhausted, KindUnavailable,
+		KindInvalid, KindNotFound, KindForbidden, KindConflict, KindTooLarge, KindExhausted, KindUnavailable,
 		KindUnsupported, KindTimeout, KindCanceled, KindInterrupted, KindOutOfMemory, KindInternal,
 	}
 }
