@@ -65,3 +65,14 @@ type Event struct {
 	State    string    `json:"state,omitempty"`
 	Reason   string    `json:"reason,omitempty"`
 }
+
+// The types of events. The last two are published to whoever listens and not
+// kept.
+const (
+	EventVMState     = "vm.state"
+	EventTaskState   = "task.state"
+	EventWorkerState = "worker.state"
+	EventImagePulled = "image.pulled"
+	EventTaskCancel  = "task.cancel" // a running task shall end
+	EventTaskOutput  = "task.output" // more output of a task is kept
+)
