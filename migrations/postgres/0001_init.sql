@@ -95,8 +95,7 @@ CREATE TABLE worker_images (
 );
 
 CREATE TABLE events (
-    id        bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-    xid       xid8 NOT NULL DEFAULT pg_current_xact_id(),
+    id        bigint PRIMARY KEY, -- the transaction's id, then 16 bits of the event's place in it
     at        timestamptz NOT NULL,
     type      text NOT NULL,
     vm_id     text NOT NULL,

@@ -62,7 +62,7 @@ func start(t testing.TB, cmd *exec.Cmd) {
 		}
 		if t.Failed() {
 			if b, err := os.ReadFile(log.Name()); err == nil {
-				t.Logf("%s said:\n%s", cmd.Path, b)
+				t.Logf("%s said, last:\n%s", cmd.Path, b[max(0, len(b)-2000):])
 			}
 		}
 		_ = log.Close()

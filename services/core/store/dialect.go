@@ -17,6 +17,7 @@ type dialect struct {
 	postgres   bool
 	skipLocked string // ends a SELECT whose rows others shall pass over
 	forUpdate  string // ends a SELECT whose rows others shall wait for
+	eventID    string // makes an event's id of its place in the transaction
 	settled    string // holds for events that no earlier one can appear before
 	labelIs    string // label %s has value %s
 }
@@ -25,15 +26,18 @@ var onPostgres = dialect{
 	postgres:   true,
 	skipLocked: " FOR UPDATE OF t SKIP LOCKED",
 	forUpdate:  " FOR UPDATE",
-	// Ids are given before transactions commit, so a lower id can appear after a
-	// higher one was read. Rows of transactions older than every running one are
-	// safe: PostgreSQL manual, "System Information Functions", pg_snapshot_xmin.
-	settled: "xid < pg_snapshot_xmin(pg_current_snapshot())",
+	// A sequence gives its numbers before transactions commit, so a lower one
+	// could appear after a higher one was read. So an event's id begins with that
+	// of its transaction, and events are shown once every transaction up to theirs
+	// has ended: PostgreSQL manual, "Transaction ID and Snapshot Information".
+	eventID: "(pg_current_xact_id()::text::bigint << 16) + ",
+	settled: "id < (pg_snapshot_xmin(pg_current_snapshot())::text::bigint << 16)",
 	labelIs: "labels ->> %s::text = %s",
 }
 
 // SQLite has one writer at a time, so nothing needs a row lock.
 var onSQLite = dialect{
+	eventID: "(SELECT coalesce(max(id), 0) FROM events) + 1 + ",
 	settled: "true",
 	labelIs: "EXISTS (SELECT 1 FROM json_each(labels) WHERE key = %s AND value = %s)",
 }

@@ -75,31 +75,31 @@ func (x *tx) taskEvent(t types.Task) {
 	x.event(types.Event{Type: types.EventTaskState, TaskID: t.ID, VMID: t.VMID, WorkerID: t.WorkerID, State: string(t.State), Reason: t.Reason})
 }
 
+// maxEvents is how many events one transaction can have: see dialect.eventID.
+const maxEvents = 1 << 16
+
 // recordEvents writes the transaction's events and learns their ids.
 func (x *tx) recordEvents() error {
+	if len(x.events) >= maxEvents {
+		return types.Errorf(types.KindTooLarge, "one transaction makes %d events", len(x.events))
+	}
+	if len(x.events) == 0 {
+		return nil
+	}
+	var first int64
+	if err := x.QueryRowContext(x.ctx, "SELECT "+x.s.eventID+"0").Scan(&first); err != nil {
+		return err
+	}
 	const most = 500 // rows in one statement
 	for from := 0; from < len(x.events); from += most {
-		batch := x.events[from:min(from+most, len(x.events))]
 		var p params
 		var rows []string
-		for _, e := range batch {
-			rows = append(rows, "("+p.add(x.s.ts(e.At), e.Type, e.VMID, e.TaskID, e.WorkerID, e.State, e.Reason)+")")
+		for i := from; i < min(from+most, len(x.events)); i++ {
+			e := &x.events[i]
+			e.ID = first + int64(i)
+			rows = append(rows, "("+p.add(e.ID, x.s.ts(e.At), e.Type, e.VMID, e.TaskID, e.WorkerID, e.State, e.Reason)+")")
 		}
-		got, err := x.QueryContext(x.ctx, "INSERT INTO events (at, type, vm_id, task_id, worker_id, state, reason) VALUES "+
-			strings.Join(rows, ", ")+" RETURNING id", p.args...)
-		if err != nil {
-			return err
-		}
-		for i := 0; got.Next(); i++ {
-			if err := got.Scan(&batch[i].ID); err != nil {
-				_ = got.Close()
-				return err
-			}
-		}
-		if err := got.Close(); err != nil {
-			return err
-		}
-		if err := got.Err(); err != nil {
+		if _, err := x.exec("INSERT INTO events (id, at, type, vm_id, task_id, worker_id, state, reason) VALUES "+strings.Join(rows, ", "), p.args...); err != nil {
 			return err
 		}
 	}
