@@ -83,13 +83,14 @@ func (ExecState) EnumDescriptor() ([]byte, []int) {
 type EndReason int32
 
 const (
-	EndReason_END_REASON_UNSPECIFIED    EndReason = 0 // by itself
-	EndReason_END_REASON_NOT_FOUND      EndReason = 1
-	EndReason_END_REASON_NOT_EXECUTABLE EndReason = 2
-	EndReason_END_REASON_START_FAILED   EndReason = 3 // message says why (cwd, user, limits)
-	EndReason_END_REASON_TIMEOUT        EndReason = 4
-	EndReason_END_REASON_OUT_OF_MEMORY  EndReason = 5
-	EndReason_END_REASON_SHUTDOWN       EndReason = 6
+	EndReason_END_REASON_UNSPECIFIED        EndReason = 0 // by itself
+	EndReason_END_REASON_NOT_FOUND          EndReason = 1
+	EndReason_END_REASON_NOT_EXECUTABLE     EndReason = 2
+	EndReason_END_REASON_START_FAILED       EndReason = 3 // message says why (cwd, user, limits)
+	EndReason_END_REASON_TIMEOUT            EndReason = 4
+	EndReason_END_REASON_OUT_OF_MEMORY      EndReason = 5
+	EndReason_END_REASON_SHUTDOWN           EndReason = 6
+	EndReason_END_REASON_TOO_MANY_PROCESSES EndReason = 7
 )
 
 // Enum value maps for EndReason.
@@ -102,15 +103,17 @@ var (
 		4: "END_REASON_TIMEOUT",
 		5: "END_REASON_OUT_OF_MEMORY",
 		6: "END_REASON_SHUTDOWN",
+		7: "END_REASON_TOO_MANY_PROCESSES",
 	}
 	EndReason_value = map[string]int32{
-		"END_REASON_UNSPECIFIED":    0,
-		"END_REASON_NOT_FOUND":      1,
-		"END_REASON_NOT_EXECUTABLE": 2,
-		"END_REASON_START_FAILED":   3,
-		"END_REASON_TIMEOUT":        4,
-		"END_REASON_OUT_OF_MEMORY":  5,
-		"END_REASON_SHUTDOWN":       6,
+		"END_REASON_UNSPECIFIED":        0,
+		"END_REASON_NOT_FOUND":          1,
+		"END_REASON_NOT_EXECUTABLE":     2,
+		"END_REASON_START_FAILED":       3,
+		"END_REASON_TIMEOUT":            4,
+		"END_REASON_OUT_OF_MEMORY":      5,
+		"END_REASON_SHUTDOWN":           6,
+		"END_REASON_TOO_MANY_PROCESSES": 7,
 	}
 )
 
@@ -198,9 +201,13 @@ type HandshakeRequest struct {
 	Env      map[string]string `protobuf:"bytes,3,rep,name=env,proto3" json:"env,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	// Guest-side memory limit in bytes for processes (0: none); past it the agent
 	// kills the largest exec with an out-of-memory reason.
-	MemoryLimitBytes int64 `protobuf:"varint,4,opt,name=memory_limit_bytes,json=memoryLimitBytes,proto3" json:"memory_limit_bytes,omitempty"`
-	unknownFields    protoimpl.UnknownFields
-	sizeCache        protoimpl.SizeCache
+	MemoryLimitBytes int64  `protobuf:"varint,4,opt,name=memory_limit_bytes,json=memoryLimitBytes,proto3" json:"memory_limit_bytes,omitempty"`
+	Cwd              string `protobuf:"bytes,5,opt,name=cwd,proto3" json:"cwd,omitempty"` // of execs that name none; the user's home if empty
+	// Guest-side limit on processes (0: none); past it the agent kills the exec
+	// that has the most.
+	ProcessLimit  int32 `protobuf:"varint,6,opt,name=process_limit,json=processLimit,proto3" json:"process_limit,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *HandshakeRequest) Reset() {
@@ -257,6 +264,20 @@ func (x *HandshakeRequest) GetEnv() map[string]string {
 func (x *HandshakeRequest) GetMemoryLimitBytes() int64 {
 	if x != nil {
 		return x.MemoryLimitBytes
+	}
+	return 0
+}
+
+func (x *HandshakeRequest) GetCwd() string {
+	if x != nil {
+		return x.Cwd
+	}
+	return ""
+}
+
+func (x *HandshakeRequest) GetProcessLimit() int32 {
+	if x != nil {
+		return x.ProcessLimit
 	}
 	return 0
 }
@@ -3001,12 +3022,14 @@ var File_agent_proto protoreflect.FileDescriptor
 
 const file_agent_proto_rawDesc = "" +
 	"\n" +
-	"\vagent.proto\x12\x12aetherium.agent.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x80\x02\n" +
+	"\vagent.proto\x12\x12aetherium.agent.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xb7\x02\n" +
 	"\x10HandshakeRequest\x12)\n" +
 	"\x10protocol_version\x18\x01 \x01(\rR\x0fprotocolVersion\x12\x1a\n" +
 	"\bhostname\x18\x02 \x01(\tR\bhostname\x12?\n" +
 	"\x03env\x18\x03 \x03(\v2-.aetherium.agent.v1.HandshakeRequest.EnvEntryR\x03env\x12,\n" +
-	"\x12memory_limit_bytes\x18\x04 \x01(\x03R\x10memoryLimitBytes\x1a6\n" +
+	"\x12memory_limit_bytes\x18\x04 \x01(\x03R\x10memoryLimitBytes\x12\x10\n" +
+	"\x03cwd\x18\x05 \x01(\tR\x03cwd\x12#\n" +
+	"\rprocess_limit\x18\x06 \x01(\x05R\fprocessLimit\x1a6\n" +
 	"\bEnvEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xdb\x01\n" +
@@ -3191,7 +3214,7 @@ const file_agent_proto_rawDesc = "" +
 	"\tExecState\x12\x1a\n" +
 	"\x16EXEC_STATE_UNSPECIFIED\x10\x00\x12\x16\n" +
 	"\x12EXEC_STATE_RUNNING\x10\x01\x12\x15\n" +
-	"\x11EXEC_STATE_EXITED\x10\x02*\xcc\x01\n" +
+	"\x11EXEC_STATE_EXITED\x10\x02*\xef\x01\n" +
 	"\tEndReason\x12\x1a\n" +
 	"\x16END_REASON_UNSPECIFIED\x10\x00\x12\x18\n" +
 	"\x14END_REASON_NOT_FOUND\x10\x01\x12\x1d\n" +
@@ -3199,7 +3222,8 @@ const file_agent_proto_rawDesc = "" +
 	"\x17END_REASON_START_FAILED\x10\x03\x12\x16\n" +
 	"\x12END_REASON_TIMEOUT\x10\x04\x12\x1c\n" +
 	"\x18END_REASON_OUT_OF_MEMORY\x10\x05\x12\x17\n" +
-	"\x13END_REASON_SHUTDOWN\x10\x06*F\n" +
+	"\x13END_REASON_SHUTDOWN\x10\x06\x12!\n" +
+	"\x1dEND_REASON_TOO_MANY_PROCESSES\x10\a*F\n" +
 	"\x06Stream\x12\x16\n" +
 	"\x12STREAM_UNSPECIFIED\x10\x00\x12\x11\n" +
 	"\rSTREAM_STDOUT\x10\x01\x12\x11\n" +
