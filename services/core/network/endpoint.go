@@ -23,22 +23,19 @@ import (
 // namedDir is where ip-netns(8) keeps its namespaces.
 const namedDir = "/run/netns"
 
-// short is a VM's part of the names of its interfaces and namespace: they have
-// 15 characters at most. It holds the manager's bridge, so that managers do not
-// meet.
-func (m *Manager) short(id string) string {
-	sum := sha256.Sum256([]byte(m.Bridge + "/" + id))
-	return hex.EncodeToString(sum[:5])
+// hash is n hexadecimal digits that stand for a text: interfaces have names of 15
+// characters at most.
+func hash(text string, n int) string {
+	sum := sha256.Sum256([]byte(text))
+	return hex.EncodeToString(sum[:])[:n]
 }
 
-// prefix begins the names of this manager's namespaces.
-func (m *Manager) prefix() string {
-	sum := sha256.Sum256([]byte(m.Bridge))
-	return "aether-" + hex.EncodeToString(sum[:3]) + "-"
-}
-
-func (m *Manager) nsName(id string) string   { return m.prefix() + m.short(id) }
-func (m *Manager) vethName(id string) string { return "ae" + m.short(id) }
+// The names of a manager's namespaces and interfaces begin with its bridge's
+// hash, so that managers do not meet.
+func (m *Manager) nsPrefix() string          { return "aether-" + hash(m.Bridge, 6) + "-" }
+func (m *Manager) vethPrefix() string        { return "ae" + hash(m.Bridge, 4) }
+func (m *Manager) nsName(id string) string   { return m.nsPrefix() + hash(id, 12) }
+func (m *Manager) vethName(id string) string { return m.vethPrefix() + hash(id, 9) }
 
 // Setup gives a VM its network, or finds the one it has.
 func (m *Manager) Setup(ctx context.Context, id string, mode types.NetworkMode) (Endpoint, error) {
@@ -242,7 +239,7 @@ func (m *Manager) Sweep(ctx context.Context, keep []string) error {
 		return failed("list the namespaces", err)
 	}
 	for _, e := range entries {
-		if strings.HasPrefix(e.Name(), m.prefix()) && !kept[e.Name()] {
+		if strings.HasPrefix(e.Name(), m.nsPrefix()) && !kept[e.Name()] {
 			errs = append(errs, removeNS(e.Name()))
 		}
 	}

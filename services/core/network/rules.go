@@ -66,7 +66,7 @@ table bridge {{.Table}} {
 	}
 	chain prerouting {
 		type filter hook prerouting priority 0; policy accept;
-		meta ibrname != "{{.Bridge}}" accept
+		iifname != "{{.Veths}}*" accept
 		ether type ip iifname . ip saddr @owners accept
 		ether type arp iifname . arp saddr ip @owners accept
 		drop
@@ -89,7 +89,7 @@ func (m *Manager) installRules(ctx context.Context) error {
 	}
 	var rules bytes.Buffer
 	err := ruleset.Execute(&rules, map[string]any{
-		"Table": m.table(), "Bridge": m.Bridge, "Subnet": m.Subnet.Masked(), "Gateway": m.gateway,
+		"Table": m.table(), "Veths": m.vethPrefix(), "Bridge": m.Bridge, "Subnet": m.Subnet.Masked(), "Gateway": m.gateway,
 		"Resolvers": strings.Join(resolvers, ", "), "Owners": strings.Join(owners, ", "),
 	})
 	if err != nil {
