@@ -118,10 +118,17 @@ func (a *Attached) connected(conn *websocket.Conn) {
 
 func (a *Attached) disconnected(conn *websocket.Conn) {
 	a.mu.Lock()
-	a.conn = nil
-	a.ready = make(chan struct{})
+	a.lost(conn)
 	a.mu.Unlock()
 	_ = conn.Close(websocket.StatusNormalClosure, "")
+}
+
+// lost has senders wait for the next connection. The lock is held.
+func (a *Attached) lost(conn *websocket.Conn) {
+	if a.conn == conn {
+		a.conn = nil
+		a.ready = make(chan struct{})
+	}
 }
 
 func (a *Attached) message(b []byte) (*End, error) {
@@ -177,12 +184,9 @@ func (a *Attached) send(ctx context.Context, b []byte) error {
 			return ctx.Err()
 		}
 		a.mu.Lock()
-		if a.conn == conn { // nobody has noticed yet
-			a.conn = nil
-			a.ready = make(chan struct{})
-			_ = conn.CloseNow()
-		}
+		a.lost(conn)
 		a.mu.Unlock()
+		_ = conn.CloseNow() // Run notices, and connects again
 	}
 }
 

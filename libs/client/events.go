@@ -9,6 +9,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"strconv"
 	"strings"
 	"time"
 
@@ -147,4 +148,30 @@ func (c *Client) Events(ctx context.Context, vm, task string, fn func(types.Even
 		}
 		return fn(e)
 	})
+}
+
+// Output hands on the output of a task that is kept now.
+func (c *Client) Output(ctx context.Context, taskID string, stream types.Stream, fn func(types.OutputChunk) error) error {
+	q := url.Values{"offset": {"0"}}
+	if stream != "" {
+		q.Set("stream", string(stream))
+	}
+	for {
+		var page struct {
+			Items      []types.OutputChunk `json:"items"`
+			NextOffset int64               `json:"next_offset"`
+		}
+		if err := c.call(ctx, request{method: http.MethodGet, path: "/tasks/" + url.PathEscape(taskID) + "/output", query: q}, &page); err != nil {
+			return err
+		}
+		for _, chunk := range page.Items {
+			if err := fn(chunk); err != nil {
+				return err
+			}
+		}
+		if len(page.Items) == 0 {
+			return nil
+		}
+		q.Set("offset", strconv.FormatInt(page.NextOffset, 10))
+	}
 }
