@@ -107,14 +107,27 @@ func WriteStatus(w http.ResponseWriter, r *http.Request, status int, err error) 
 	write(w, r, p, err)
 }
 
-func write(w http.ResponseWriter, r *http.Request, p Problem, err error) {
-	id := w.Header().Get(HeaderRequestID)
-	if id != "" {
-		p.Instance = instancePrefix + id
+// Instance answers the instance URI of the answer that w begins; "" without a
+// request id.
+func Instance(w http.ResponseWriter) string {
+	if id := w.Header().Get(HeaderRequestID); id != "" {
+		return instancePrefix + id
 	}
+	return ""
+}
+
+// Log logs an error that the client is not shown, for those who write a problem
+// themselves.
+func Log(w http.ResponseWriter, r *http.Request, err error) {
 	if !typed(err) {
-		slog.ErrorContext(r.Context(), "request failed", "method", r.Method, "path", r.URL.Path, "request_id", id, "error", err)
+		slog.ErrorContext(r.Context(), "request failed", "method", r.Method, "path", r.URL.Path,
+			"request_id", w.Header().Get(HeaderRequestID), "error", err)
 	}
+}
+
+func write(w http.ResponseWriter, r *http.Request, p Problem, err error) {
+	p.Instance = Instance(w)
+	Log(w, r, err)
 	body, merr := json.Marshal(p)
 	if merr != nil { // strings and an int always marshal
 		body = []byte("{}")
