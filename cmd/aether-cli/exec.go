@@ -198,4 +198,3 @@ func (a *app) forwardSignals(ctx context.Context, to *client.Attached, taskID st
 		go func() { _ = to.Signal(ctx, name) }()
 	}
 }
-

@@ -21,7 +21,9 @@ func init() { //nolint:gochecknoinits // see above
 	huma.NewError = func(status int, msg string, errs ...error) huma.StatusError {
 		return answerOf(nil, status, msg, errs)
 	}
-	huma.NewErrorWithContext = answerOf
+	huma.NewErrorWithContext = func(ctx huma.Context, status int, msg string, errs ...error) huma.StatusError {
+		return answerOf(ctx, status, msg, errs)
+	}
 	huma.ValidateStrictCasing = true
 	huma.DefaultArrayNullable = false
 }
@@ -132,7 +134,7 @@ func bodyOf(ctx huma.Context) *huma.Schema {
 	}
 	s := op.RequestBody.Content["application/json"].Schema
 	if s.Ref != "" {
-		s = schemaRegistry(ctx).SchemaFromRef(s.Ref)
+		s = op.Metadata[schemasKey].(huma.Registry).SchemaFromRef(s.Ref)
 	}
 	return s
 }

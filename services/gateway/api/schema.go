@@ -13,6 +13,9 @@ import (
 	"github.com/aetherium/aetherium/libs/types"
 )
 
+// schemasKey is where an operation's metadata has the document's schemas.
+const schemasKey = "schemas"
+
 // humaConfig is huma's plain configuration with our own document, errors and
 // JSON, and without its own pages, which load assets from elsewhere.
 func humaConfig(version string) huma.Config {
@@ -42,6 +45,12 @@ func humaConfig(version string) huma.Config {
 				License:     &huma.License{Name: "Apache-2.0", Identifier: "Apache-2.0"},
 			},
 			Components: &huma.Components{Schemas: registry},
+			OnAddOperation: []huma.AddOpFunc{func(_ *huma.OpenAPI, op *huma.Operation) {
+				if op.Metadata == nil {
+					op.Metadata = map[string]any{}
+				}
+				op.Metadata[schemasKey] = registry
+			}},
 			Tags: []*huma.Tag{
 				{Name: "VMs", Description: "Isolated machines."},
 				{Name: "Inside a VM", Description: "Files, ports, terminals and figures. These reach the VM's worker directly."},
