@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/signal"
@@ -32,7 +33,11 @@ its task.`,
 			if err != nil {
 				return err
 			}
-			spec.Env, spec.Command, spec.Args, spec.Timeout = vars, args[1], args[2:], types.Duration(timeout)
+			line := commandLine(args)
+			if len(line) == 0 {
+				return usageError{errors.New("exec: no command after the VM; as in exec my-vm -- uname -a")}
+			}
+			spec.Env, spec.Command, spec.Args, spec.Timeout = vars, line[0], line[1:], types.Duration(timeout)
 			if detach {
 				task, err := a.client.Execute(cmd.Context(), args[0], spec, 0)
 				if err != nil {
@@ -63,8 +68,8 @@ func (a *app) shellCommand() *cobra.Command {
 		Use: "shell VM [-- COMMAND [ARG…]]", Short: "Open a shell in a VM", Args: cobra.MinimumNArgs(1), ValidArgsFunction: a.completeVM,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			spec.Command, spec.Args = "sh", []string{"-c", "if command -v bash >/dev/null; then exec bash -l; else exec sh -l; fi"}
-			if len(args) > 1 {
-				spec.Command, spec.Args = args[1], args[2:]
+			if line := commandLine(args); len(line) > 0 {
+				spec.Command, spec.Args = line[0], line[1:]
 			}
 			spec.TTY, spec.StdinOpen = true, true
 			return a.exec(cmd.Context(), args[0], spec)
@@ -74,6 +79,15 @@ func (a *app) shellCommand() *cobra.Command {
 	cmd.Flags().StringVarP(&spec.Cwd, "workdir", "w", "", "working folder")
 	cmd.Flags().StringVarP(&spec.User, "user", "u", "", "name, uid, name:group or uid:gid")
 	return cmd
+}
+
+// commandLine is what comes after the VM, with or without a -- between.
+func commandLine(args []string) []string {
+	line := args[1:]
+	if len(line) > 0 && line[0] == "--" {
+		line = line[1:]
+	}
+	return line
 }
 
 // piped reports whether something other than a terminal is to be read: a pipe or

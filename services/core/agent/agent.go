@@ -32,7 +32,7 @@ type Agent struct {
 	budget  *budget
 
 	mu    sync.Mutex
-	hello *agentapi.HandshakeRequest // the latest
+	hello *agentapi.HandshakeRequest // the first; nil, which reads as empty, until it came
 	execs map[string]*process
 	watch chan struct{} // closed and made anew whenever an exec starts
 }
@@ -47,7 +47,6 @@ func New(version string, reap bool) *Agent {
 		reaper:  newReaper(),
 		reap:    reap,
 		budget:  &budget{most: spoolBudget()},
-		hello:   &agentapi.HandshakeRequest{},
 		execs:   make(map[string]*process),
 		watch:   make(chan struct{}),
 	}
@@ -102,11 +101,13 @@ func (a *Agent) Handshake(_ context.Context, r *connect.Request[agentapi.Handsha
 	if v := r.Msg.GetProtocolVersion(); v != agentapi.ProtocolVersion {
 		return nil, fail(connect.CodeUnimplemented, "the host speaks version %d of the agent protocol, this guest %d", v, agentapi.ProtocolVersion)
 	}
-	if name := r.Msg.GetHostname(); name != "" {
-		setHostname(name)
-	}
 	a.mu.Lock()
-	a.hello = r.Msg
+	if a.hello == nil { // later ones are of hosts that come again, and know less
+		a.hello = r.Msg
+		if name := r.Msg.GetHostname(); name != "" {
+			setHostname(name)
+		}
+	}
 	a.mu.Unlock()
 	return connect.NewResponse(&agentapi.HandshakeResponse{
 		ProtocolVersion: agentapi.ProtocolVersion,

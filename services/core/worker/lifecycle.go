@@ -73,11 +73,25 @@ func (w *Worker) make(ctx context.Context, vm types.VM, m *machine) (*image.Imag
 func (w *Worker) greet(ctx context.Context, vm types.VM, m *machine, img *image.Image) error {
 	ctx, cancel := context.WithTimeout(ctx, w.cfg.ReadyTimeout)
 	defer cancel()
-	hello := guest.Hello{Hostname: vm.Name, Env: environment(img, vm.Env)}
+	hello := helloOf(vm, img)
 	if _, err := m.guest.WaitReady(ctx, hello); err != nil {
 		return fmt.Errorf("the guest's agent does not answer: %w", err)
 	}
 	return nil
+}
+
+// processLimit is how many processes a guest may have before its agent ends the
+// command that has the most.
+const processLimit = 4096
+
+// helloOf is what a VM's agent is told. The memory limit is below the runtime's
+// own, so that a command dies of it and not the VM.
+func helloOf(vm types.VM, img *image.Image) guest.Hello {
+	h := guest.Hello{Hostname: vm.Name, Env: environment(img, vm.Env), MemoryLimitBytes: int64(vm.MemoryMiB) << 20, ProcessLimit: processLimit}
+	if img != nil {
+		h.Cwd = img.Config.Cwd
+	}
+	return h
 }
 
 // environment is the image's, with the VM's own over it.

@@ -12,13 +12,13 @@ import (
 	"github.com/aetherium/aetherium/services/core/store"
 )
 
-type taskPath struct {
+type TaskPath struct {
 	Task string `path:"task" maxLength:"128" doc:"The task's id."`
 }
 
 type getTask struct {
-	taskPath
-	waiting
+	TaskPath
+	Waiting
 }
 
 type listTasks struct {
@@ -39,7 +39,7 @@ func (g *Gateway) registerTasks() {
 		if err != nil {
 			return nil, err
 		}
-		a, err := g.answer(ctx, t, in.waiting)
+		a, err := g.answer(ctx, t, in.Waiting)
 		if err != nil {
 			return nil, err
 		}
@@ -47,7 +47,7 @@ func (g *Gateway) registerTasks() {
 	})
 	huma.Register(g.api, huma.Operation{
 		OperationID: "cancelTask", Method: http.MethodPost, Path: "/api/v1/tasks/{task}/cancel", Summary: "Cancel a task that has not ended", Tags: []string{"Tasks"},
-	}, func(ctx context.Context, in *taskPath) (*body[types.Task], error) {
+	}, func(ctx context.Context, in *TaskPath) (*body[types.Task], error) {
 		t, err := g.Store.CancelTask(ctx, in.Task)
 		if err != nil {
 			return nil, err
@@ -90,7 +90,7 @@ type workerPath struct {
 }
 
 type pullImage struct {
-	idempotent
+	Idempotent
 	RawBody []byte
 	Body    struct {
 		types.ImagePull
@@ -149,7 +149,7 @@ func (g *Gateway) pullImage(ctx context.Context, in *pullImage) (*tasksAnswer, e
 	}
 	a := &tasksAnswer{Status: http.StatusAccepted, Body: page[types.Task]{Items: []types.Task{}}}
 	for _, w := range workers {
-		key := in.idempotent
+		key := in.Idempotent
 		if key.Key != "" {
 			key.Key += "/" + w.ID
 		}

@@ -18,12 +18,12 @@ import (
 	"github.com/aetherium/aetherium/services/core/store"
 )
 
-// waiting is the parameter of whatever makes a task.
-type waiting struct {
+// Waiting is the parameter of whatever makes a task.
+type Waiting struct {
 	Wait string `query:"wait" doc:"Hold the answer until the task has ended, or for this long, as 30s; 10m at most."`
 }
 
-func (w waiting) limit() (time.Duration, error) {
+func (w Waiting) limit() (time.Duration, error) {
 	if w.Wait == "" {
 		return 0, nil
 	}
@@ -34,13 +34,13 @@ func (w waiting) limit() (time.Duration, error) {
 	return d, nil
 }
 
-// idempotent is the header of whatever makes a task.
-type idempotent struct {
+// Idempotent is the header of whatever makes a task.
+type Idempotent struct {
 	Key string `header:"Idempotency-Key" maxLength:"255" doc:"A request that is repeated with its key is answered with the first one's task. Kept 24 hours."`
 }
 
 // of makes the key of an operation on a thing, with a body.
-func (i idempotent) of(operation, thing string, body []byte) store.Idempotency {
+func (i Idempotent) of(operation, thing string, body []byte) store.Idempotency {
 	if i.Key == "" {
 		return store.Idempotency{}
 	}
@@ -56,7 +56,7 @@ type taskAnswer struct {
 }
 
 // answer waits for a task as the client wishes.
-func (g *Gateway) answer(ctx context.Context, t types.Task, w waiting) (*taskAnswer, error) {
+func (g *Gateway) answer(ctx context.Context, t types.Task, w Waiting) (*taskAnswer, error) {
 	limit, err := w.limit()
 	if err != nil {
 		return nil, err
@@ -87,20 +87,20 @@ func (g *Gateway) submit(ctx context.Context, t types.Task, idem store.Idempoten
 }
 
 type createVM struct {
-	waiting
-	idempotent
+	Waiting
+	Idempotent
 	RawBody []byte
 	Body    types.VMSpec
 }
 
-type vmPath struct {
+type VMPath struct {
 	VM string `path:"vm" maxLength:"128" doc:"Name or id."`
 }
 
 type vmAct struct {
-	vmPath
-	waiting
-	idempotent
+	VMPath
+	Waiting
+	Idempotent
 }
 
 type listVMs struct {
@@ -118,9 +118,9 @@ type page[T any] struct {
 }
 
 type executeVM struct {
-	vmPath
-	waiting
-	idempotent
+	VMPath
+	Waiting
+	Idempotent
 	RawBody []byte
 	Body    executeBody
 }
@@ -175,7 +175,7 @@ func (g *Gateway) createVM(ctx context.Context, in *createVM) (*taskAnswer, erro
 		return nil, err
 	}
 	g.Kick()
-	return g.answer(ctx, task, in.waiting)
+	return g.answer(ctx, task, in.Waiting)
 }
 
 func (g *Gateway) listVMs(ctx context.Context, in *listVMs) (*body[page[types.VM]], error) {
@@ -213,7 +213,7 @@ func join[S ~string](list []S) string {
 	return strings.Join(text, ", ")
 }
 
-func (g *Gateway) getVM(ctx context.Context, in *vmPath) (*body[types.VM], error) {
+func (g *Gateway) getVM(ctx context.Context, in *VMPath) (*body[types.VM], error) {
 	vm, err := g.Store.GetVM(ctx, in.VM)
 	if err != nil {
 		return nil, err
@@ -236,7 +236,7 @@ func (g *Gateway) act(t types.TaskType) func(context.Context, *vmAct) (*taskAnsw
 		if err != nil {
 			return nil, err
 		}
-		return g.answer(ctx, task, in.waiting)
+		return g.answer(ctx, task, in.Waiting)
 	}
 }
 
@@ -261,5 +261,5 @@ func (g *Gateway) execute(ctx context.Context, in *executeVM) (*taskAnswer, erro
 	if task, err = g.submit(ctx, task, in.of("execute", vm.ID, in.RawBody)); err != nil {
 		return nil, err
 	}
-	return g.answer(ctx, task, in.waiting)
+	return g.answer(ctx, task, in.Waiting)
 }
