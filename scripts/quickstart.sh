@@ -64,14 +64,15 @@ VM_ID=$(./bin/aether-cli vm get my-vm -o id)
 say "Copying this repository in"
 rm -rf "$data/repo.bundle"
 if [ -d .git ] || git rev-parse --git-dir >/dev/null 2>&1; then
-  git -c safe.directory='*' bundle create -q "$data/repo.bundle" HEAD
+  branch=$(git -c safe.directory='*' symbolic-ref -q --short HEAD || true)
+  git -c safe.directory='*' bundle create -q "$data/repo.bundle" HEAD ${branch:+"$branch"}
 else
   echo "quickstart: this is no git checkout" >&2; exit 2
 fi
 run ./bin/aether-cli cp "$data/repo.bundle" my-vm:/root/aetherium.bundle
 
 say "Cloning it inside the VM"
-run ./bin/aether-cli -type vm:execute -vm-id "$VM_ID" -cmd git -args "clone,--progress,/root/aetherium.bundle,/root/aetherium"
+run ./bin/aether-cli -type vm:execute -vm-id "$VM_ID" -cmd git -args "clone,/root/aetherium.bundle,/root/aetherium"
 
 say "Counting its lines of Go inside the VM"
 run ./bin/aether-cli -type vm:execute -vm-id "$VM_ID" -cmd sh -args '-c,"cd /root/aetherium && uname -a && git log -1 --format=%h%x20%s && git ls-files | grep -c . && find . -name ''*.go'' | xargs cat | wc -l"'
