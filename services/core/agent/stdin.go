@@ -55,7 +55,10 @@ func (s *stdin) append(offset int64, data []byte, eof bool) (int64, error) {
 		}
 		return have, nil
 	}
-	n, err := s.file.Write(data)
+	n, err := 0, error(nil)
+	if len(data) > 0 { // an empty write to a terminal can wait for ever
+		n, err = s.file.Write(data)
+	}
 	s.counts.Lock()
 	s.offset += int64(n)
 	have = s.offset
