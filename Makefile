@@ -64,7 +64,7 @@ generate: ## Make the generated code anew (Protobuf)
 .PHONY: bench
 bench: build ## Measure, side by side with Docker and bare runsc; results in bench-results/
 	@scripts/setup.sh bench
-	@go run ./test/bench
+	@go run ./test/measure
 
 .PHONY: clean
 clean: ## Remove what was built
