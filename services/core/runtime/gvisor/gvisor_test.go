@@ -61,7 +61,7 @@ func TestConformance(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	net, err := network.Open(t.Context(), network.Config{Bridge: "aethertest", Subnet: netip.MustParsePrefix("10.213.0.0/24"), StateDir: filepath.Join(dir, "net")})
+	net, err := network.Open(t.Context(), network.Config{Bridge: "aethertest", Subnet: netip.MustParsePrefix("10.217.0.0/24"), StateDir: filepath.Join(dir, "net")})
 	if err != nil {
 		t.Fatal(err)
 	}
