@@ -49,10 +49,15 @@ func run(ctx context.Context, args []string, out, errOut io.Writer) int {
 
 // parts takes joined errors apart.
 func parts(err error) []error {
-	if joined, ok := err.(interface{ Unwrap() []error }); ok { //nolint:errorlint // joined at the top only
-		return joined.Unwrap()
+	joined, ok := err.(interface{ Unwrap() []error }) //nolint:errorlint // what is joined below is one sentence
+	if !ok {
+		return []error{err}
 	}
-	return []error{err}
+	var list []error
+	for _, one := range joined.Unwrap() {
+		list = append(list, parts(one)...)
+	}
+	return list
 }
 
 func sentence(err error) string {
@@ -101,7 +106,7 @@ AETHERIUM_DATA_DIR) or in a YAML file (data_dir) that --config names.`,
 			if file == "" {
 				file = os.Getenv(config.EnvName("config"))
 			}
-			if err := config.Apply(cmd.Flags(), file, os.LookupEnv); err != nil {
+			if err := config.Apply(cmd.Flags(), file, os.LookupEnv, known(cmd.Root())); err != nil {
 				return err
 			}
 			var err error
@@ -114,6 +119,18 @@ AETHERIUM_DATA_DIR) or in a YAML file (data_dir) that --config names.`,
 	cmd.PersistentFlags().StringVar(&p.settings.LogFormat, "log-format", "text", "text or json")
 	cmd.AddCommand(p.upCommand(), p.gatewayCommand(), p.workerCommand(), p.migrateCommand(), p.doctorCommand(), p.cleanupCommand(), p.configCommand(), p.versionCommand())
 	return cmd
+}
+
+// known tells the settings of all commands, which may share a file.
+func known(root *cobra.Command) func(string) bool {
+	return func(flag string) bool {
+		for _, c := range root.Commands() {
+			if c.Flags().Lookup(flag) != nil {
+				return true
+			}
+		}
+		return false
+	}
 }
 
 func (p *program) versionCommand() *cobra.Command {

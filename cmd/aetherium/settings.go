@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"net/url"
 	"path/filepath"
 	"strings"
 
@@ -106,6 +107,8 @@ func loopback(address string) bool {
 	return err == nil && ip.IsLoopback()
 }
 
+// The validations answer everything that is wrong at once.
+
 // validateGateway checks what the gateway needs.
 func (s *settings) validateGateway() error {
 	if _, _, err := net.SplitHostPort(s.Listen); err != nil {
@@ -120,38 +123,46 @@ func (s *settings) validateGateway() error {
 
 // validateDistributed checks what a part of a cluster needs.
 func (s *settings) validateDistributed() error {
+	var bad types.FieldErrors
 	if s.DatabaseURL == "" {
-		return types.InvalidField("database_url", "", "is missing", "give the address of the PostgreSQL that gateways and workers share")
+		bad = append(bad, types.InvalidField("database_url", "", "is missing", "give the address of the PostgreSQL that gateways and workers share"))
 	}
 	if s.RedisURL == "" {
-		return types.InvalidField("redis_url", "", "is missing", "give the address of the Redis that gateways and workers share")
+		bad = append(bad, types.InvalidField("redis_url", "", "is missing", "give the address of the Redis that gateways and workers share"))
 	}
-	return nil
+	return bad.Err()
 }
 
 func (s *settings) validateWorker() error {
+	var bad types.FieldErrors
 	if !filepath.IsAbs(s.DataDir) {
-		return types.InvalidField("data_dir", s.DataDir, "is no absolute path", "give the whole path, as "+defaultDataDir)
+		bad = append(bad, types.InvalidField("data_dir", s.DataDir, "is no absolute path", "give the whole path, as "+defaultDataDir))
 	}
 	if _, err := netip.ParsePrefix(s.Subnet); err != nil {
-		return types.InvalidField("subnet", s.Subnet, "is no network", "use one like 10.88.0.0/16")
+		bad = append(bad, types.InvalidField("subnet", s.Subnet, "is no network", "use one like 10.88.0.0/16"))
 	}
 	if s.CPUOvercommit < 1 {
-		return types.InvalidField("cpu_overcommit", s.CPUOvercommit, "is less than 1", "use 1 or more")
+		bad = append(bad, types.InvalidField("cpu_overcommit", s.CPUOvercommit, "is less than 1", "use 1 or more"))
 	}
 	if s.Slots < 1 {
-		return types.InvalidField("slots", s.Slots, "is less than 1", "use 1 or more")
+		bad = append(bad, types.InvalidField("slots", s.Slots, "is less than 1", "use 1 or more"))
 	}
-	return nil
+	return bad.Err()
 }
 
 // validateDirect checks where a worker is reached from other machines.
 func (s *settings) validateDirect() error {
+	var bad types.FieldErrors
 	if _, _, err := net.SplitHostPort(s.Direct); err != nil {
-		return types.InvalidField("listen", s.Direct, "is no address", "use HOST:PORT, as 127.0.0.1:8090")
+		bad = append(bad, types.InvalidField("listen", s.Direct, "is no address", "use HOST:PORT, as 127.0.0.1:8090"))
+	}
+	if s.Advertise != "" {
+		if u, err := url.Parse(s.Advertise); err != nil || u.Host == "" || (u.Scheme != "http" && u.Scheme != "https") {
+			bad = append(bad, types.InvalidField("advertise", s.Advertise, "is no address that a gateway could call", "use http://host:port"))
+		}
 	}
 	if s.ClusterToken == "" {
-		return types.InvalidField("cluster_token", "", "is missing", "give gateways and workers the same secret, for one "+strings.ToLower(rand.Text()))
+		bad = append(bad, types.InvalidField("cluster_token", "", "is missing", "give gateways and workers the same secret, for one "+strings.ToLower(rand.Text())))
 	}
-	return nil
+	return bad.Err()
 }

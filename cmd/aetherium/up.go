@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -28,10 +29,7 @@ them again; aetherium cleanup takes everything away.`,
 
 func (p *program) up(ctx context.Context) error {
 	s := p.settings
-	if err := s.validateGateway(); err != nil {
-		return err
-	}
-	if err := s.validateWorker(); err != nil {
+	if err := errors.Join(s.validateGateway(), s.validateWorker()); err != nil {
 		return err
 	}
 	lock, err := lockDataDir(s.DataDir)
@@ -89,10 +87,7 @@ func (p *program) gatewayCommand() *cobra.Command {
 		Use: "gateway", Short: "Run a gateway: the REST API and the dispatcher", Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			ctx := cmd.Context()
-			if err := p.settings.validateDistributed(); err != nil {
-				return err
-			}
-			if err := p.settings.validateGateway(); err != nil {
+			if err := errors.Join(p.settings.validateDistributed(), p.settings.validateGateway()); err != nil {
 				return err
 			}
 			l, err := listen("listen", p.settings.Listen)
@@ -127,10 +122,8 @@ func (p *program) workerCommand() *cobra.Command {
 
 func (p *program) worker(ctx context.Context) error {
 	s := p.settings
-	for _, check := range []func() error{s.validateDistributed, s.validateWorker, s.validateDirect} {
-		if err := check(); err != nil {
-			return err
-		}
+	if err := errors.Join(s.validateDistributed(), s.validateWorker(), s.validateDirect()); err != nil {
+		return err
 	}
 	lock, err := lockDataDir(s.DataDir)
 	if err != nil {

@@ -4,10 +4,13 @@
 package config
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/spf13/pflag"
@@ -36,9 +39,10 @@ func EnvName(flag string) string {
 }
 
 // Apply gives the flags that were not set on the command line their values from
-// the environment or the file (which may be empty for none). It answers all
-// errors at once.
-func Apply(flags *pflag.FlagSet, file string, env func(string) (string, bool)) error {
+// the environment or the file (which may be empty for none). Several programs
+// may share a file: what is a setting of another one, by known, is passed over.
+// It answers all errors at once.
+func Apply(flags *pflag.FlagSet, file string, env func(string) (string, bool), known func(flag string) bool) error {
 	values, err := readFile(file)
 	if err != nil {
 		return err
@@ -55,14 +59,17 @@ func Apply(flags *pflag.FlagSet, file string, env func(string) (string, bool)) e
 		if v, ok := env(EnvName(f.Name)); ok {
 			value, fromFile, source = v, true, EnvName(f.Name)
 		}
-		if !fromFile {
-			return
+		if !fromFile || value == "" && f.Value.Type() == "stringToString" {
+			return // pflag takes no empty text for an empty map
 		}
 		if err := flags.Set(f.Name, value); err != nil {
 			errs = append(errs, types.InvalidField(key, shown(f, value), "cannot be read from "+source, "see --help for its form"))
 		}
 	})
-	for key := range values {
+	for _, key := range slices.Sorted(maps.Keys(values)) {
+		if known(strings.ReplaceAll(key, "_", "-")) {
+			continue
+		}
 		errs = append(errs, types.InvalidField(key, "…", "is no setting, in "+file, "see --help for those there are"))
 	}
 	return errors.Join(errs...)
@@ -78,13 +85,39 @@ func readFile(path string) (map[string]string, error) {
 		return nil, types.Errorf(types.KindInvalid, "read the configuration: %w", err)
 	}
 	var raw map[string]any
-	if err := yaml.Unmarshal(b, &raw); err != nil {
-		return nil, types.Errorf(types.KindInvalid, "%s is no YAML: %w", path, err)
+	if err := yaml.Unmarshal(b, &raw, exactNumbers); err != nil {
+		return nil, types.Errorf(types.KindInvalid, "%s is no YAML of names and values: %w", path, err)
 	}
 	for k, v := range raw {
-		values[strings.ReplaceAll(k, "-", "_")] = fmt.Sprint(v)
+		values[strings.ReplaceAll(k, "-", "_")] = text(v)
 	}
 	return values, nil
+}
+
+func exactNumbers(d *json.Decoder) *json.Decoder {
+	d.UseNumber() // 1000000 shall not become 1e+06
+	return d
+}
+
+// text writes a value as its flag takes it: lists as a,b and maps as k=v,k=v.
+func text(v any) string {
+	switch v := v.(type) {
+	case nil:
+		return ""
+	case []any:
+		parts := make([]string, len(v))
+		for i, e := range v {
+			parts[i] = text(e)
+		}
+		return strings.Join(parts, ",")
+	case map[string]any:
+		parts := make([]string, 0, len(v))
+		for _, k := range slices.Sorted(maps.Keys(v)) {
+			parts = append(parts, k+"="+text(v[k]))
+		}
+		return strings.Join(parts, ",")
+	}
+	return fmt.Sprint(v)
 }
 
 // Show prints the settings as a file that Apply reads, secrets masked.
@@ -94,7 +127,12 @@ func Show(flags *pflag.FlagSet, w io.Writer) error {
 		if f.Name == "help" || f.Name == "config" || err != nil {
 			return
 		}
-		_, err = fmt.Fprintf(w, "%s: %q\n", strings.ReplaceAll(f.Name, "-", "_"), shown(f, f.Value.String()))
+		value := f.Value.String()
+		switch f.Value.Type() {
+		case "stringSlice", "stringToString":
+			value = strings.Trim(value, "[]") // pflag writes them so, and does not read them so
+		}
+		_, err = fmt.Fprintf(w, "%s: %q\n", strings.ReplaceAll(f.Name, "-", "_"), shown(f, value))
 	})
 	return err
 }
