@@ -7,6 +7,7 @@ import (
 	"strconv"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/aetherium/aetherium/libs/types"
 	"github.com/aetherium/aetherium/services/core/store"
@@ -79,6 +80,9 @@ func (p *program) cleanup(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	const atOnce = 16
+	var deleting errgroup.Group
+	deleting.SetLimit(atOnce)
 	count := 0
 	for _, rt := range h.runtimes {
 		list, err := rt.List(ctx)
@@ -86,11 +90,12 @@ func (p *program) cleanup(ctx context.Context) error {
 			return err
 		}
 		for _, vm := range list {
-			if err := rt.Delete(ctx, vm.ID); err != nil {
-				return err
-			}
+			deleting.Go(func() error { return rt.Delete(ctx, vm.ID) })
 			count++
 		}
+	}
+	if err := deleting.Wait(); err != nil {
+		return err
 	}
 	if err := h.network.Cleanup(ctx); err != nil {
 		return err

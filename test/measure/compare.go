@@ -98,7 +98,7 @@ func (b *bench) makeImage() (string, error) {
 	root := filepath.Join(b.dir, "root")
 	script := `set -e
 mkdir -p $0/bin $0/etc $0/tmp $0/root $0/proc $0/dev $0/sys $0/run
-for p in sh true sleep cat ls; do cp $(readlink -f $(command -v $p)) $0/bin/$p; done
+for p in sh true sleep cat ls; do cp $(readlink -f $(type -P $p)) $0/bin/$p; done
 for f in $(ldd $0/bin/sh $0/bin/ls | grep -o '/[^ ]*' | grep '^/lib' | grep -v ':$' | sort -u); do mkdir -p $0$(dirname $f); cp -L $f $0$f; done
 echo 'root:x:0:0:root:/root:/bin/sh' > $0/etc/passwd; echo 'root:x:0:' > $0/etc/group`
 	if out, err := exec.Command("bash", "-c", script, root).CombinedOutput(); err != nil {

@@ -86,22 +86,31 @@ func (x *tx) recordEvents() error {
 	if len(x.events) == 0 {
 		return nil
 	}
-	var first int64
-	if err := x.QueryRowContext(x.ctx, "SELECT "+x.s.eventID+"0").Scan(&first); err != nil {
-		return err
-	}
 	const most = 500 // rows in one statement
 	for from := 0; from < len(x.events); from += most {
-		var p params
-		var rows []string
-		for i := from; i < min(from+most, len(x.events)); i++ {
-			e := &x.events[i]
-			e.ID = first + int64(i)
-			rows = append(rows, "("+p.add(e.ID, x.s.ts(e.At), e.Type, e.VMID, e.TaskID, e.WorkerID, e.State, e.Reason)+")")
-		}
-		if _, err := x.exec("INSERT INTO events (id, at, type, vm_id, task_id, worker_id, state, reason) VALUES "+strings.Join(rows, ", "), p.args...); err != nil {
+		if err := x.insertEvents(from, min(from+most, len(x.events))); err != nil {
 			return err
 		}
+	}
+	return nil
+}
+
+// insertEvents writes some of the events in one statement: every round trip is a
+// part of what a task costs.
+func (x *tx) insertEvents(from, to int) error {
+	var p params
+	var rows []string
+	for i := from; i < to; i++ {
+		e := x.events[i]
+		rows = append(rows, fmt.Sprintf("(%s%d, ", x.s.eventID, i)+p.add(x.s.ts(e.At), e.Type, e.VMID, e.TaskID, e.WorkerID, e.State, e.Reason)+")")
+	}
+	ids, err := collect(x.ctx, x, func(r row) (id int64, err error) { return id, r.Scan(&id) },
+		"INSERT INTO events (id, at, type, vm_id, task_id, worker_id, state, reason) VALUES "+strings.Join(rows, ", ")+" RETURNING id", p.args...)
+	if err != nil {
+		return err
+	}
+	for i, id := range ids {
+		x.events[from+i].ID = id
 	}
 	return nil
 }
