@@ -4,21 +4,26 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-say() { printf '\n\033[1m%s\033[0m\n' "$*"; }
+SECONDS=0
+say() { printf '\n\033[1m[%3d s] %s\033[0m\n' "$SECONDS" "$*"; }
 run() { printf '$ %s\n' "$*"; "$@"; }
+
+# Neither settings nor proxies of this user's are meant for this run.
+unset "${!AETHERIUM_@}"
+export no_proxy=localhost,127.0.0.1 NO_PROXY=localhost,127.0.0.1
 
 scripts/setup.sh quickstart
 say "Building (the first time takes a few minutes)"
 make --no-print-directory build
 
-if ss -ltn 2>/dev/null | grep -q '127.0.0.1:8080\|0.0.0.0:8080\|\*:8080'; then
+if [ -n "$(ss -Hltn 'sport = :8080')" ]; then
   echo "quickstart: port 8080 is in use (ss -ltnp shows by whom); end that program first, or make down if it is ours" >&2
   exit 2
 fi
 
 data=$(mktemp -d /tmp/aetherium-quickstart.XXXXXX)
 log=$data/aetherium.log
-bridge=aetherqs0 subnet=10.89.0.0/24
+place=(--data-dir "$data" --bridge aetherqs0 --subnet 10.213.88.0/24)
 before=$(scripts/footprint.sh)
 server=
 
@@ -26,7 +31,7 @@ cleanup() {
   status=$?
   trap - EXIT INT TERM
   if [ -n "$server" ]; then kill "$server" 2>/dev/null && wait "$server" 2>/dev/null || true; fi
-  ./bin/aetherium cleanup --data-dir "$data" --bridge $bridge --subnet $subnet >/dev/null || status=1
+  ./bin/aetherium cleanup "${place[@]}" >/dev/null || status=1
   if [ $status != 0 ]; then
     echo "quickstart failed; the server's last words:" >&2
     tail -20 "$log" >&2 2>/dev/null || true
@@ -43,18 +48,20 @@ cleanup() {
   fi
   exit $status
 }
-trap cleanup EXIT INT TERM
+trap cleanup EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM
 
 say "Starting the platform"
-printf '$ %s\n' "aetherium up"
-./bin/aetherium up --data-dir "$data" --bridge $bridge --subnet $subnet >"$log" 2>&1 &
+printf '$ aetherium up\n'
+./bin/aetherium up "${place[@]}" >"$log" 2>&1 </dev/null &
 server=$!
 for _ in $(seq 100); do
   curl -fs http://localhost:8080/readyz >/dev/null 2>&1 && break
   kill -0 $server 2>/dev/null || { echo "quickstart: the platform did not start" >&2; exit 1; }
   sleep 0.1
 done
-curl -fs http://localhost:8080/readyz >/dev/null
+curl -fsS http://localhost:8080/readyz >/dev/null
 head -1 "$log"
 
 say "Creating a VM"
@@ -62,31 +69,29 @@ run ./bin/aether-cli -type vm:create -name my-vm
 VM_ID=$(./bin/aether-cli vm get my-vm -o id)
 
 say "Copying this repository in"
-rm -rf "$data/repo.bundle"
-if [ -d .git ] || git rev-parse --git-dir >/dev/null 2>&1; then
-  branch=$(git -c safe.directory='*' symbolic-ref -q --short HEAD || true)
-  git -c safe.directory='*' bundle create -q "$data/repo.bundle" HEAD ${branch:+"$branch"}
-else
-  echo "quickstart: this is no git checkout" >&2; exit 2
-fi
-run ./bin/aether-cli cp "$data/repo.bundle" my-vm:/root/aetherium.bundle
+# A clone, unlike a bundle, may be of a shallow checkout. git looks at who owns
+# what it clones, which need not be root.
+printf '[safe]\n\tdirectory = *\n' >"$data/gitconfig"
+GIT_CONFIG_GLOBAL=$data/gitconfig git clone -q --bare "file://$PWD" "$data/aetherium.git" ||
+  { echo "quickstart: this folder is no git checkout that can be cloned" >&2; exit 2; }
+run ./bin/aether-cli cp "$data/aetherium.git" my-vm:/root/aetherium.git
 
 say "Cloning it inside the VM"
-run ./bin/aether-cli -type vm:execute -vm-id "$VM_ID" -cmd git -args "clone,/root/aetherium.bundle,/root/aetherium"
+run ./bin/aether-cli -type vm:execute -vm-id "$VM_ID" -cmd git -args "clone,/root/aetherium.git,/root/aetherium"
 
-say "Counting its lines of Go inside the VM"
-run ./bin/aether-cli -type vm:execute -vm-id "$VM_ID" -cmd sh -args '-c,"cd /root/aetherium && uname -a && git log -1 --format=%h%x20%s && git ls-files | grep -c . && find . -name ''*.go'' | xargs cat | wc -l"'
+say "Counting its lines inside the VM"
+run ./bin/aether-cli -type vm:execute -vm-id "$VM_ID" -cmd sh -args '-c,"cd /root/aetherium && uname -a && git log -1 --oneline && git ls-files | xargs -d ''\n'' wc -l | sort -n | tail -6"'
 
 say "Listing VMs"
-echo '$ curl http://localhost:8080/api/v1/vms | jq'
-curl -fsS http://localhost:8080/api/v1/vms | jq '.items[] | {name, id, state, image, vcpus, memory_mib, ip}'
+printf '$ curl http://localhost:8080/api/v1/vms | jq\n'
+curl -fsS http://localhost:8080/api/v1/vms | jq
 
 say "Deleting the VM"
 run ./bin/aether-cli -type vm:delete -vm-id "$VM_ID"
 
 say "Done"
 cat <<TEXT
-A VM was created, a repository cloned and counted in it, and the VM deleted.
-The dashboard is still to come; while the platform runs (make up), a browser
-finds the API's pages at http://localhost:8080/api/v1/docs
+A VM was created, this repository cloned in it and its lines counted, and the VM
+deleted. The dashboard is still to come; while the platform runs (make up), a
+browser finds the API's pages at http://localhost:8080/api/v1/docs
 TEXT
