@@ -80,7 +80,7 @@ say "Cloning it inside the VM"
 run ./bin/aether-cli -type vm:execute -vm-id "$VM_ID" -cmd git -args "clone,/root/aetherium.git,/root/aetherium"
 
 say "Counting its lines inside the VM"
-run ./bin/aether-cli -type vm:execute -vm-id "$VM_ID" -cmd sh -args '-c,"cd /root/aetherium && uname -a && git log -1 --oneline && git ls-files | xargs -d ''\n'' wc -l | sort -n | tail -6"'
+run ./bin/aether-cli -type vm:execute -vm-id "$VM_ID" -cmd sh -args '-c,"cd /root/aetherium && uname -a && git log -1 --oneline && git ls-files -z | xargs -0 wc -l | sort -n | tail -6"'
 
 say "Listing VMs"
 printf '$ curl http://localhost:8080/api/v1/vms | jq\n'
