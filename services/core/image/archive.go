@@ -10,6 +10,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -101,6 +102,7 @@ func packFile(w *tar.Writer, path, name string, info fs.FileInfo) error {
 		return err
 	}
 	h.Name, h.Uname, h.Gname, h.Format = name, "", "", tar.FormatPAX
+	h.AccessTime, h.ChangeTime = time.Time{}, time.Time{} // reading changes those
 	if err := w.WriteHeader(h); err != nil || !info.Mode().IsRegular() {
 		return err
 	}
