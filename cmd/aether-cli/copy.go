@@ -1,16 +1,18 @@
 package main
 
 import (
-	"archive/tar"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
 	"os"
+	"os/signal"
 	"path"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
+	"syscall"
 
 	"github.com/spf13/cobra"
 
@@ -19,23 +21,40 @@ import (
 
 func (a *app) copyCommand() *cobra.Command {
 	return &cobra.Command{
-		Use: "cp SOURCE DESTINATION", Short: "Copy files and folders to a VM and back", Args: cobra.ExactArgs(2),
+		Use: "cp SOURCE DESTINATION", Short: "Copy files and folders to a VM and back", Args: cobra.ExactArgs(2), ValidArgsFunction: a.completeCopy,
 		Long: `cp copies a file or a folder between this machine and a VM, one of the two
-written as VM:PATH with an absolute path. A folder that is there takes the copy
-into itself. "-" is standard input or output, for one file.`,
-		Example: "  aether-cli cp ./src my-vm:/root/\n  aether-cli cp my-vm:/var/log/app.log -\n  aether-cli cp my-vm:/root/out ./out",
+written as VM:PATH with an absolute path. A folder that is there, or a path that
+ends with a slash, takes the copy into itself; a source that ends with /. means
+what is in the folder. "-" is standard input or output, for one file. Modes are
+kept; owners become root in the VM and yourself here. A source that is a link is
+followed, links inside a folder are kept as links. What a VM sends stays inside
+the destination.`,
+		Example: `  aether-cli cp ./src my-vm:/root/
+  aether-cli cp ./src/. my-vm:/srv/app
+  aether-cli cp my-vm:/root/out ./out
+  aether-cli cp my-vm:/var/log/app.log - | less
+  generate | aether-cli cp - my-vm:/etc/app.conf`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			fromVM, from, fromRemote := splitRemote(args[0])
 			toVM, to, toRemote := splitRemote(args[1])
+			ctx, stop := signal.NotifyContext(cmd.Context(), os.Interrupt, syscall.SIGTERM)
+			defer stop()
+			c := &copying{app: a}
+			verb := "received"
+			if toRemote {
+				verb = "sent"
+			}
+			p := a.progress(func() string { return fmt.Sprintf("%s %.1f MiB", verb, float64(c.bytes.Load())/(1<<20)) })
+			defer p.close()
 			switch {
 			case fromRemote && toRemote:
-				return usageError{errors.New("cp: both ends are in VMs; copy to this machine first")}
+				return usagef("cp: both ends are in VMs; copy to this machine first")
 			case fromRemote:
-				return a.copyOut(cmd.Context(), fromVM, from, to)
+				return c.out(ctx, fromVM, from, to)
 			case toRemote:
-				return a.copyIn(cmd.Context(), from, toVM, to)
+				return c.in(ctx, from, toVM, to)
 			}
-			return usageError{errors.New("cp: neither end is in a VM; write that one as VM:PATH")}
+			return usagef("cp: neither end is in a VM; write that one as VM:PATH")
 		},
 	}
 }
@@ -50,171 +69,142 @@ func splitRemote(s string) (vm, file string, remote bool) {
 	return vm, file, true
 }
 
-// copyIn copies to a VM.
-func (a *app) copyIn(ctx context.Context, from, vm, to string) error {
+// copying is one copy, and how far it is.
+type copying struct {
+	*app
+	bytes atomic.Int64
+}
+
+// Write counts.
+func (c *copying) Write(p []byte) (int, error) {
+	c.bytes.Add(int64(len(p)))
+	return len(p), nil
+}
+
+// local makes an error of this machine's files.
+func local(err error) error {
+	kind := types.KindInvalid
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, fs.ErrNotExist):
+		kind = types.KindNotFound
+	case errors.Is(err, fs.ErrPermission):
+		kind = types.KindForbidden
+	}
+	return types.Errorf(kind, "cp: %w", err)
+}
+
+// intoItself reports a path that names a folder to copy into.
+func intoItself(p string) bool { return strings.HasSuffix(p, "/") }
+
+// contents reports a path that means what is in a folder.
+func contents(p string) bool { return p == "." || strings.HasSuffix(p, "/.") }
+
+// in copies to a VM.
+func (c *copying) in(ctx context.Context, from, vm, to string) error {
 	if from == "-" {
-		return a.client.WriteFile(ctx, vm, to, 0, a.in)
+		return c.client.WriteFile(ctx, vm, to, 0, io.TeeReader(c.input(), c))
 	}
 	info, err := os.Stat(from)
 	if err != nil {
-		return types.Errorf(types.KindNotFound, "cp: %w", err)
+		return local(err)
 	}
-	dir, name := path.Dir(path.Clean(to)), path.Base(path.Clean(to))
-	// Into a folder that is there, or that the trailing slash says to make.
-	if there, err := a.client.Stat(ctx, vm, to); (err == nil && there.Type == "dir") || strings.HasSuffix(to, "/") {
-		dir, name = to, filepath.Base(absolute(from))
-	} else if err != nil && types.KindOf(err) != types.KindNotFound {
-		return err
-	}
-	if info.Mode().IsRegular() {
-		f, err := os.Open(from)
-		if err != nil {
-			return types.Errorf(types.KindInvalid, "cp: %w", err)
-		}
-		defer func() { _ = f.Close() }()
-		return a.client.WriteFile(ctx, vm, path.Join(dir, name), uint32(info.Mode().Perm()), f)
-	}
-	reader, writer := io.Pipe()
-	go func() { _ = writer.CloseWithError(pack(writer, from, name)) }()
-	defer func() { _ = reader.Close() }()
-	return a.client.Extract(ctx, vm, dir, reader)
-}
-
-func absolute(p string) string {
-	if abs, err := filepath.Abs(p); err == nil {
-		return abs
-	}
-	return p
-}
-
-// pack writes a folder as a tar whose names begin with name.
-func pack(to io.Writer, from, name string) error {
-	w := tar.NewWriter(to)
-	err := filepath.WalkDir(from, func(p string, d fs.DirEntry, err error) error {
-		if err != nil {
-			return err
-		}
-		rel, err := filepath.Rel(from, p)
-		if err != nil {
-			return err
-		}
-		info, err := d.Info()
-		if err != nil {
-			return err
-		}
-		target := ""
-		switch {
-		case info.Mode()&fs.ModeSymlink != 0:
-			if target, err = os.Readlink(p); err != nil {
-				return err
-			}
-		case !info.IsDir() && !info.Mode().IsRegular():
-			return nil
-		}
-		h, err := tar.FileInfoHeader(info, target)
-		if err != nil {
-			return err
-		}
-		h.Name, h.Uid, h.Gid, h.Uname, h.Gname, h.Format = path.Join(name, filepath.ToSlash(rel)), 0, 0, "", "", tar.FormatPAX
-		if err := w.WriteHeader(h); err != nil || !info.Mode().IsRegular() {
-			return err
-		}
-		f, err := os.Open(p)
-		if err != nil {
-			return err
-		}
-		defer func() { _ = f.Close() }()
-		_, err = io.CopyN(w, f, h.Size)
-		return err
-	})
+	dir, name, err := c.remoteTarget(ctx, from, vm, to)
 	if err != nil {
 		return err
 	}
-	return w.Close()
+	if info.IsDir() {
+		if from, err = filepath.EvalSymlinks(from); err != nil {
+			return local(err)
+		}
+		reader, writer := io.Pipe()
+		packed := make(chan struct{})
+		go func() {
+			defer close(packed)
+			_ = writer.CloseWithError(local(pack(io.MultiWriter(writer, c), from, name)))
+		}()
+		defer func() { <-packed }()
+		defer func() { _ = reader.Close() }()
+		return c.client.Extract(ctx, vm, dir, reader)
+	}
+	f, err := os.Open(from)
+	if err != nil {
+		return local(err)
+	}
+	defer func() { _ = f.Close() }()
+	return c.client.WriteFile(ctx, vm, path.Join(dir, name), uint32(info.Mode().Perm()), io.TeeReader(f, c))
 }
 
-// copyOut copies from a VM.
-func (a *app) copyOut(ctx context.Context, vm, from, to string) error {
+// remoteTarget answers the VM's folder that a copy goes into and its name there;
+// "." for a folder whose contents are meant.
+func (c *copying) remoteTarget(ctx context.Context, from, vm, to string) (dir, name string, err error) {
+	if contents(from) {
+		return to, ".", nil
+	}
+	there, err := c.client.Stat(ctx, vm, to)
+	if err != nil && types.KindOf(err) != types.KindNotFound {
+		return "", "", err
+	}
+	if there.Type == "dir" || intoItself(to) {
+		abs, err := filepath.Abs(from)
+		return to, filepath.Base(abs), local(err)
+	}
+	return path.Dir(path.Clean(to)), path.Base(path.Clean(to)), nil
+}
+
+// out copies from a VM.
+func (c *copying) out(ctx context.Context, vm, from, to string) error {
 	if to == "-" {
-		return a.client.ReadFile(ctx, vm, from, a.out)
+		return c.client.ReadFile(ctx, vm, from, io.MultiWriter(c.app.out, c))
 	}
-	info, err := a.client.Stat(ctx, vm, from)
+	info, err := c.client.Stat(ctx, vm, from)
 	if err != nil {
 		return err
 	}
-	dir, name := filepath.Dir(filepath.Clean(to)), filepath.Base(filepath.Clean(to))
-	if there, err := os.Stat(to); (err == nil && there.IsDir()) || strings.HasSuffix(to, "/") {
-		dir, name = to, path.Base(path.Clean(from))
+	base := path.Base(path.Clean(from)) // what we asked for, not what the VM says
+	if there, err := os.Stat(to); !contents(from) && base != "/" && (err == nil && there.IsDir() || intoItself(to)) {
+		to = filepath.Join(to, base)
 	}
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return types.Errorf(types.KindInvalid, "cp: %w", err)
+	if err := os.MkdirAll(filepath.Dir(filepath.Clean(to)), 0o755); err != nil {
+		return local(err)
 	}
-	root, err := os.OpenRoot(dir)
-	if err != nil {
-		return types.Errorf(types.KindInvalid, "cp: %w", err)
+	if info.Type != "dir" {
+		return receive(to, info.Permissions(), func(w io.Writer) error {
+			return c.client.ReadFile(ctx, vm, from, io.MultiWriter(w, c))
+		})
 	}
-	defer func() { _ = root.Close() }()
+	if from, err = c.followed(ctx, vm, from); err != nil {
+		return err
+	}
 	reader, writer := io.Pipe()
-	go func() { _ = writer.CloseWithError(a.client.Archive(ctx, vm, from, writer)) }()
+	sent := make(chan struct{})
+	go func() {
+		defer close(sent)
+		_ = writer.CloseWithError(c.client.Archive(ctx, vm, from, io.MultiWriter(writer, c)))
+	}()
+	defer func() { <-sent }()
 	defer func() { _ = reader.Close() }()
-	return unpack(root, tar.NewReader(reader), path.Base(path.Clean(info.Path)), name)
+	top := path.Base(path.Clean(from))
+	if top == "/" {
+		top = "."
+	}
+	return receiveFolder(to, reader, top)
 }
 
-// unpack takes a VM's tar apart below a folder. It is hostile: os.Root keeps all
-// of it there, and nothing is made but files, folders and links. The first part
-// of each name is replaced.
-func unpack(root *os.Root, r *tar.Reader, oldName, newName string) error {
-	for {
-		h, err := r.Next()
-		if errors.Is(err, io.EOF) {
-			return nil
+// followed answers the folder that a path of a VM leads to through links.
+func (c *copying) followed(ctx context.Context, vm, p string) (string, error) {
+	const most = 40 // as Linux has it: path_resolution(7)
+	for range most {
+		info, err := c.client.Lstat(ctx, vm, p)
+		if err != nil || info.Type != "symlink" {
+			return p, err
 		}
-		if err != nil {
-			if e, ok := errors.AsType[*types.Error](err); ok {
-				return e
-			}
-			return types.Errorf(types.KindUnavailable, "cp: the VM's archive cannot be read: %w", err)
-		}
-		name := path.Clean(h.Name)
-		if rest, ok := strings.CutPrefix(name, oldName); ok && (rest == "" || rest[0] == '/') {
-			name = newName + rest
-		}
-		if !filepath.IsLocal(name) {
-			return types.Errorf(types.KindInvalid, "cp: the VM's archive has an entry %q that leaves the folder", h.Name)
-		}
-		if err := unpackEntry(root, name, h, r); err != nil {
-			return types.Errorf(types.KindInvalid, "cp: %s: %w", name, err)
+		if path.IsAbs(info.LinkTarget) {
+			p = info.LinkTarget
+		} else {
+			p = path.Join(path.Dir(path.Clean(p)), info.LinkTarget)
 		}
 	}
-}
-
-func unpackEntry(root *os.Root, name string, h *tar.Header, r io.Reader) error {
-	mode := h.FileInfo().Mode().Perm()
-	if dir := path.Dir(name); dir != "." {
-		if err := root.MkdirAll(dir, 0o755); err != nil {
-			return err
-		}
-	}
-	switch h.Typeflag {
-	case tar.TypeDir:
-		return root.MkdirAll(name, mode|0o700)
-	case tar.TypeSymlink:
-		if err := root.Remove(name); err != nil && !errors.Is(err, os.ErrNotExist) {
-			return err
-		}
-		return root.Symlink(h.Linkname, name)
-	case tar.TypeReg:
-		if info, err := root.Lstat(name); err == nil && info.Mode()&fs.ModeSymlink != 0 {
-			if err := root.Remove(name); err != nil { // never write through a link
-				return err
-			}
-		}
-		f, err := root.OpenFile(name, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, mode)
-		if err != nil {
-			return err
-		}
-		_, err = io.Copy(f, r)
-		return errors.Join(err, f.Chmod(mode), f.Close())
-	}
-	return fmt.Errorf("it is neither file, folder nor link")
+	return "", types.Errorf(types.KindInvalid, "cp: too many links at %s", p)
 }

@@ -2,92 +2,131 @@ package main
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"os"
-	"os/signal"
-	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
-	"golang.org/x/term"
 
-	"github.com/aetherium/aetherium/libs/client"
 	"github.com/aetherium/aetherium/libs/types"
 )
 
+// execFlags are what exec and shell are given.
+type execFlags struct {
+	spec                     types.ExecSpec
+	env                      []string
+	interactive, tty, detach bool
+	timeout                  time.Duration
+}
+
 func (a *app) execCommand() *cobra.Command {
-	var spec types.ExecSpec
-	var env []string
-	var interactive, detach bool
-	var timeout time.Duration
+	var e execFlags
 	cmd := &cobra.Command{
-		Use: "exec VM [flags] -- COMMAND [ARG…]", Short: "Run a command in a VM", Args: cobra.MinimumNArgs(2), ValidArgsFunction: a.completeVM,
+		Use: "exec VM [flags] -- COMMAND [ARG…]", Short: "Run a command in a VM", Args: cobra.MinimumNArgs(1), ValidArgsFunction: a.completeVM,
+		DisableFlagsInUseLine: true,
 		Long: `exec runs a command in a VM, without a shell, and streams its output. It exits
-with the command's own code. What is piped in becomes the command's standard
-input. Ctrl-C interrupts the command; a second one within two seconds cancels
-its task.`,
-		Example: "  aether-cli exec my-vm -- uname -a\n  tar c src | aether-cli exec my-vm -- tar x -C /root\n  aether-cli exec -it my-vm -- bash",
+with the command's own code.
+
+What is piped in becomes the command's standard input; -i=false leaves it alone,
+as in a loop that reads lines. Ctrl-C interrupts the command; a second one within
+two seconds cancels its task, a third leaves at once. A connection that breaks is
+made again, and the streams go on at the very byte.`,
+		Example: `  aether-cli exec my-vm -- uname -a
+  aether-cli exec my-vm -e CI=1 -w /root/src -- make test
+  tar c src | aether-cli exec my-vm -- tar x -C /root
+  aether-cli exec -it my-vm -- bash
+  aether-cli exec -it my-vm -- sh -c 'cd /root && ls | wc -l'
+  TASK=$(aether-cli exec -d -o id my-vm -- sleep 60); aether-cli task logs -f $TASK`,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			vars, err := pairs("env", env)
-			if err != nil {
+			line, err := a.commandLine(cmd, args)
+			if err != nil || line == nil {
 				return err
 			}
-			line := commandLine(args)
 			if len(line) == 0 {
-				return usageError{errors.New("exec: no command after the VM; as in exec my-vm -- uname -a")}
+				return usagef("exec: no command after the VM, as in aether-cli exec %s -- uname -a", args[0])
 			}
-			spec.Env, spec.Command, spec.Args, spec.Timeout = vars, line[0], line[1:], types.Duration(timeout)
-			if detach {
-				task, err := a.client.Execute(cmd.Context(), args[0], spec, 0)
-				if err != nil {
-					return err
+			e.spec.Command, e.spec.Args = line[0], line[1:]
+			if e.spec.Env, err = pairs("env", e.env); err != nil {
+				return err
+			}
+			e.spec.TTY, e.spec.Timeout = e.tty, types.Duration(e.timeout)
+			e.spec.StdinOpen = e.interactive || !cmd.Flags().Changed("interactive") && a.piped()
+			if e.detach {
+				if e.interactive || e.tty {
+					return usagef("exec: --detach goes with neither --interactive nor --tty: nobody is there")
 				}
-				return printOne(a, taskTable, task)
+				e.spec.StdinOpen = false
+				return a.detach(cmd.Context(), args[0], e.spec)
 			}
-			spec.StdinOpen = interactive || a.piped()
-			return a.exec(cmd.Context(), args[0], spec)
+			return a.exec(cmd.Context(), args[0], e.spec)
 		},
 	}
+	e.where(cmd)
 	f := cmd.Flags()
-	f.SetInterspersed(false)
-	f.BoolVarP(&interactive, "interactive", "i", false, "pass standard input on, also from a terminal")
-	f.BoolVarP(&spec.TTY, "tty", "t", false, "give the command a terminal")
-	f.StringArrayVarP(&env, "env", "e", nil, "NAME=value")
-	f.StringVarP(&spec.Cwd, "workdir", "w", "", "working folder")
-	f.StringVarP(&spec.User, "user", "u", "", "name, uid, name:group or uid:gid")
-	f.DurationVar(&timeout, "timeout", 0, "end the command after this, as 90s")
-	f.Int64Var(&spec.OutputLimit, "output-limit", 0, "output to keep in the task's record, in bytes")
-	f.BoolVarP(&detach, "detach", "d", false, "print the task and do not wait")
+	f.BoolVarP(&e.interactive, "interactive", "i", false, "pass standard input on, also from a terminal; a pipe or file is passed on anyway, unless -i=false")
+	f.BoolVarP(&e.tty, "tty", "t", false, "give the command a terminal")
+	f.DurationVar(&e.timeout, "timeout", 0, "end the command after this, as 90s")
+	f.Int64Var(&e.spec.OutputLimit, "output-limit", 0, "output to keep in the task's record, in bytes (default 16 MiB)")
+	f.BoolVarP(&e.detach, "detach", "d", false, "print the task and do not wait")
 	return cmd
 }
 
 func (a *app) shellCommand() *cobra.Command {
-	var spec types.ExecSpec
+	var e execFlags
 	cmd := &cobra.Command{
-		Use: "shell VM [-- COMMAND [ARG…]]", Short: "Open a shell in a VM", Args: cobra.MinimumNArgs(1), ValidArgsFunction: a.completeVM,
+		Use: "shell VM [flags] [-- COMMAND [ARG…]]", Short: "Open a shell in a VM", Args: cobra.MinimumNArgs(1), ValidArgsFunction: a.completeVM,
+		DisableFlagsInUseLine: true,
+		Long: `shell opens a login shell, or the command given, on a terminal in a VM, as
+exec -it does. The terminal's size is followed. It exits with the shell's code.`,
+		Example: `  aether-cli shell my-vm
+  aether-cli shell my-vm -u nobody -w /tmp
+  aether-cli shell my-vm -- python3`,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			spec.Command, spec.Args = "sh", []string{"-c", "if command -v bash >/dev/null; then exec bash -l; else exec sh -l; fi"}
-			if line := commandLine(args); len(line) > 0 {
-				spec.Command, spec.Args = line[0], line[1:]
+			line, err := a.commandLine(cmd, args)
+			if err != nil || line == nil {
+				return err
 			}
-			spec.TTY, spec.StdinOpen = true, true
-			return a.exec(cmd.Context(), args[0], spec)
+			e.spec.Command, e.spec.Args = "/bin/sh", []string{"-c", "command -v bash >/dev/null && exec bash -l || exec sh -l"}
+			if len(line) > 0 {
+				e.spec.Command, e.spec.Args = line[0], line[1:]
+			}
+			if e.spec.Env, err = pairs("env", e.env); err != nil {
+				return err
+			}
+			e.spec.TTY, e.spec.StdinOpen = true, true
+			return a.exec(cmd.Context(), args[0], e.spec)
 		},
 	}
-	cmd.Flags().SetInterspersed(false)
-	cmd.Flags().StringVarP(&spec.Cwd, "workdir", "w", "", "working folder")
-	cmd.Flags().StringVarP(&spec.User, "user", "u", "", "name, uid, name:group or uid:gid")
+	e.where(cmd)
 	return cmd
 }
 
-// commandLine is what comes after the VM, with or without a -- between.
-func commandLine(args []string) []string {
+// where are the flags about a command's surroundings. Flags end at the first
+// argument: what comes after the VM is told apart by commandLine.
+func (e *execFlags) where(cmd *cobra.Command) {
+	f := cmd.Flags()
+	f.SetInterspersed(false)
+	f.StringArrayVarP(&e.env, "env", "e", nil, "NAME=value; may be repeated")
+	f.StringVarP(&e.spec.Cwd, "workdir", "w", "", "working folder")
+	f.StringVarP(&e.spec.User, "user", "u", "", "name, uid, name:group or uid:gid (default root)")
+}
+
+// commandLine is the command after the VM: what comes after --, with flags of
+// ours between; or, where no flag and no -- follows the VM, all of it. It is nil
+// if help was asked for and given.
+func (a *app) commandLine(cmd *cobra.Command, args []string) ([]string, error) {
 	line := args[1:]
-	if len(line) > 0 && line[0] == "--" {
-		line = line[1:]
+	if len(line) == 0 || len(line[0]) < 2 || line[0][0] != '-' {
+		return append([]string{}, line...), nil
 	}
-	return line
+	f := cmd.Flags()
+	if err := f.Parse(line); err != nil {
+		return nil, cmd.FlagErrorFunc()(cmd, err)
+	}
+	if help, err := f.GetBool("help"); err == nil && help {
+		return nil, cmd.Help()
+	}
+	// The flags may have named another server.
+	return append([]string{}, f.Args()...), a.connect(cmd)
 }
 
 // piped reports whether something other than a terminal is to be read: a pipe or
@@ -101,114 +140,11 @@ func (a *app) piped() bool {
 	return err == nil && info.Mode()&os.ModeCharDevice == 0
 }
 
-// exec runs a command to its end, attached, and answers its exit code.
-func (a *app) exec(ctx context.Context, vm string, spec types.ExecSpec) error {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	in, inIsTerminal := terminal(a.in)
-	if spec.TTY && inIsTerminal {
-		if cols, rows, err := term.GetSize(in); err == nil {
-			spec.Rows, spec.Cols = rows, cols
-		}
-	}
+// detach gives a task and prints it.
+func (a *app) detach(ctx context.Context, vm string, spec types.ExecSpec) error {
 	task, err := a.client.Execute(ctx, vm, spec, 0)
 	if err != nil {
 		return err
 	}
-	attached := a.client.Attach(task.ID, a.out, a.err)
-	if spec.TTY && inIsTerminal {
-		raw, err := term.MakeRaw(in)
-		if err != nil {
-			return types.Errorf(types.KindInvalid, "set up the terminal: %w", err)
-		}
-		defer func() { _ = term.Restore(in, raw) }()
-		go followSize(ctx, in, attached)
-	} else {
-		go a.forwardSignals(ctx, attached, task.ID)
-	}
-	if spec.StdinOpen {
-		go func() { _ = attached.Stdin(ctx, a.in) }() // the command's end ends it
-	}
-	end, err := attached.Run(ctx)
-	if err != nil {
-		return a.endByRecord(ctx, task, err)
-	}
-	if attached.Cut > 0 {
-		_, _ = fmt.Fprintf(a.err, "aether-cli: %d bytes of output were cut\n", attached.Cut)
-	}
-	return a.outcome(end)
-}
-
-// endByRecord asks the task's record for the end, where the stream had none.
-func (a *app) endByRecord(ctx context.Context, task types.Task, cause error) error {
-	if ctx.Err() != nil {
-		return cause
-	}
-	t, err := a.client.WaitTask(ctx, task, nil)
-	if err != nil {
-		return cause
-	}
-	return a.outcome(endOf(t))
-}
-
-// outcome makes the program's end of a command's.
-func (a *app) outcome(end client.End) error {
-	if end.Error != nil {
-		return end.Error
-	}
-	if end.Result == nil {
-		return types.Errorf(types.KindInternal, "the command ended without a result")
-	}
-	if end.Result.Reason != "" {
-		_, _ = fmt.Fprintf(a.err, "aether-cli: %s\n", oneLine(end.Result.Reason))
-	}
-	if end.Result.ExitCode != 0 {
-		return exitCode(end.Result.ExitCode)
-	}
-	return nil
-}
-
-// followSize tells the command whenever its terminal's size changes.
-func followSize(ctx context.Context, fd int, to *client.Attached) {
-	changed := make(chan os.Signal, 1)
-	signal.Notify(changed, syscall.SIGWINCH)
-	defer signal.Stop(changed)
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-changed:
-		}
-		if cols, rows, err := term.GetSize(fd); err == nil {
-			_ = to.Resize(ctx, rows, cols)
-		}
-	}
-}
-
-// forwardSignals interrupts the command for a Ctrl-C, and cancels its task for a
-// second one soon after.
-func (a *app) forwardSignals(ctx context.Context, to *client.Attached, taskID string) {
-	const soon = 2 * time.Second
-	got := make(chan os.Signal, 4)
-	signal.Notify(got, os.Interrupt, syscall.SIGTERM)
-	defer signal.Stop(got)
-	var last time.Time
-	for {
-		var sig os.Signal
-		select {
-		case <-ctx.Done():
-			return
-		case sig = <-got:
-		}
-		if time.Since(last) < soon {
-			_, _ = a.client.CancelTask(ctx, taskID)
-			continue
-		}
-		last = time.Now()
-		name := "SIGINT"
-		if sig == syscall.SIGTERM {
-			name = "SIGTERM"
-		}
-		go func() { _ = to.Signal(ctx, name) }()
-	}
+	return printOne(a, taskTable, task)
 }

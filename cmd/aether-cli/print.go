@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"text/tabwriter"
 	"time"
@@ -29,7 +30,11 @@ var vmTable = table[types.VM]{
 var taskTable = table[types.Task]{
 	head: []string{"ID", "TYPE", "STATE", "VM", "ATTEMPT", "AGE", "REASON"},
 	row: func(t types.Task) []any {
-		return []any{t.ID, t.Type, t.State, t.VMID, t.Attempt, age(t.CreatedAt), t.Reason}
+		reason := t.Reason
+		if t.Error != nil {
+			reason = sentence(t.Error)
+		}
+		return []any{t.ID, t.Type, t.State, t.VMID, t.Attempt, age(t.CreatedAt), reason}
 	},
 	id: func(t types.Task) string { return t.ID },
 }
@@ -95,7 +100,7 @@ func printList[T any](a *app, t table[T], items []T) error {
 				if i > 0 {
 					_, _ = fmt.Fprint(w, "\t")
 				}
-				_, _ = fmt.Fprint(w, c)
+				_, _ = fmt.Fprint(w, oneLine(fmt.Sprint(c)))
 			}
 			_, _ = fmt.Fprintln(w)
 		}
@@ -115,12 +120,37 @@ func printList[T any](a *app, t table[T], items []T) error {
 	return a.encode(items)
 }
 
-// printOne is printList for one thing, which as JSON is no list.
-func printOne[T any](a *app, t table[T], v T) error {
-	if a.output == "json" || a.output == "yaml" {
-		return a.encode(v)
+// printSome is printList for what was asked for by name: one thing is no list.
+func printSome[T any](a *app, t table[T], items []T, asked int) error {
+	if asked == 1 && (a.output == "json" || a.output == "yaml") {
+		if len(items) == 0 {
+			return nil
+		}
+		return a.encode(items[0])
 	}
-	return printList(a, t, []T{v})
+	return printList(a, t, items)
+}
+
+// printOne prints one thing.
+func printOne[T any](a *app, t table[T], v T) error { return printSome(a, t, []T{v}, 1) }
+
+// printEach gets things by name and prints those that are there; the others are
+// its error.
+func printEach[T any](a *app, t table[T], names []string, get func(string) (T, error)) error {
+	var items []T
+	var errs []error
+	for _, name := range names {
+		v, err := get(name)
+		if err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		items = append(items, v)
+	}
+	if len(items) > 0 {
+		errs = append(errs, printSome(a, t, items, len(names)))
+	}
+	return errors.Join(errs...)
 }
 
 func (a *app) encode(v any) error {
@@ -137,4 +167,9 @@ func (a *app) encode(v any) error {
 	}
 	_, err = a.out.Write(b)
 	return err
+}
+
+// encodeLine writes JSON in one line.
+func (a *app) encodeLine(v any) error {
+	return json.NewEncoder(a.out).Encode(v)
 }

@@ -2,12 +2,9 @@ package main
 
 import (
 	"errors"
-	"fmt"
 	"os"
 	"path/filepath"
-	"sort"
 
-	"github.com/spf13/cobra"
 	"sigs.k8s.io/yaml"
 
 	"github.com/aetherium/aetherium/libs/types"
@@ -26,17 +23,22 @@ type configFile struct {
 	Contexts map[string]settings `json:"contexts,omitempty"`
 }
 
-func configPath() (string, error) {
-	dir, err := os.UserConfigDir()
-	if err != nil {
-		return "", types.Errorf(types.KindInvalid, "no place for the configuration: %w", err).WithRemedy("set HOME or XDG_CONFIG_HOME")
+// configPath is where the file is, by the XDG Base Directory Specification.
+func (a *app) configPath() (string, error) {
+	dir := a.env("XDG_CONFIG_HOME")
+	if !filepath.IsAbs(dir) { // the specification has such a value ignored
+		home := a.env("HOME")
+		if home == "" {
+			return "", types.Errorf(types.KindInvalid, "there is no place for the configuration").WithRemedy("set HOME or XDG_CONFIG_HOME")
+		}
+		dir = filepath.Join(home, ".config")
 	}
 	return filepath.Join(dir, "aetherium", "config.yaml"), nil
 }
 
-func loadConfig() (configFile, error) {
+func (a *app) loadConfig() (configFile, error) {
 	c := configFile{Contexts: map[string]settings{}}
-	path, err := configPath()
+	path, err := a.configPath()
 	if err != nil {
 		return c, nil //nolint:nilerr // no home, no configuration
 	}
@@ -56,41 +58,86 @@ func loadConfig() (configFile, error) {
 	return c, nil
 }
 
-func (c configFile) save() error {
-	path, err := configPath()
+// saveConfig writes the file whole or not at all.
+func (a *app) saveConfig(c configFile) error {
+	path, err := a.configPath()
 	if err != nil {
 		return err
 	}
-	b, err := yaml.Marshal(c)
-	if err == nil {
-		err = os.MkdirAll(filepath.Dir(path), 0o700)
-	}
-	if err == nil {
-		err = os.WriteFile(path+".new", b, 0o600)
-	}
-	if err == nil {
-		err = os.Rename(path+".new", path)
-	}
-	if err != nil {
-		return types.Errorf(types.KindInvalid, "keep the configuration: %w", err)
+	if err := replaceFile(path, c); err != nil {
+		return types.Errorf(types.KindInvalid, "the configuration cannot be kept: %w", err)
 	}
 	return nil
 }
 
+func replaceFile(path string, c configFile) error {
+	b, err := yaml.Marshal(c)
+	if err != nil {
+		return err
+	}
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		return err
+	}
+	f, err := os.CreateTemp(filepath.Dir(path), ".config-*") // for its owner alone
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(b)
+	if err = errors.Join(err, f.Sync(), f.Close()); err == nil {
+		err = os.Rename(f.Name(), path)
+	}
+	if err != nil {
+		_ = os.Remove(f.Name())
+	}
+	return err
+}
+
 // settings weighs configuration file, environment and flags, the last the most.
-func (a *app) settings(env func(string) string) (settings, error) {
-	c, err := loadConfig()
+func (a *app) settings() (settings, error) {
+	c, err := a.loadConfig()
 	if err != nil {
 		return settings{}, err
 	}
-	name := first(a.context, env("AETHERIUM_CONTEXT"), c.Current)
-	s, known := c.Contexts[name]
-	if name != "" && !known {
-		return s, types.InvalidField("context", name, "is not in the configuration", "see aether-cli context list")
+	s := server{contexts: c.Contexts}
+	for _, layer := range []struct{ context, url, token string }{
+		{c.Current, "", ""},
+		{a.env("AETHERIUM_CONTEXT"), a.env("AETHERIUM_URL"), a.env("AETHERIUM_TOKEN")},
+		{a.context, a.url, a.token},
+	} {
+		s.weigh(layer.context, layer.url, layer.token)
 	}
-	s.URL = first(a.url, env("AETHERIUM_URL"), s.URL)
-	s.Token = first(a.token, env("AETHERIUM_TOKEN"), s.Token)
-	return s, nil
+	return s.settings, s.err
+}
+
+// server is what the layers that were weighed so far mean.
+type server struct {
+	settings
+	contexts map[string]settings
+	borrowed bool  // the token is a context's, for that context's server alone
+	err      error // a context that is not there
+}
+
+// weigh lays a heavier layer over the others.
+func (s *server) weigh(context, url, token string) {
+	if context != "" {
+		s.settings, s.borrowed, s.err = s.contexts[context], true, nil
+		if _, known := s.contexts[context]; !known {
+			s.err = noContext(context)
+		}
+	}
+	if url != "" {
+		if s.borrowed && url != s.URL {
+			s.Token = ""
+		}
+		s.URL, s.err = url, nil
+	}
+	if token != "" {
+		s.Token, s.borrowed = token, false
+	}
+}
+
+func noContext(name string) error {
+	return types.InvalidField("context", name, "is not in the configuration", "see aether-cli context list")
 }
 
 func first(values ...string) string {
@@ -100,78 +147,4 @@ func first(values ...string) string {
 		}
 	}
 	return ""
-}
-
-func (a *app) contextCommand() *cobra.Command {
-	cmd := &cobra.Command{Use: "context", Short: "Name servers and choose among them"}
-	change := func(use, short string, n int, do func(c *configFile, args []string) error) *cobra.Command {
-		return &cobra.Command{
-			Use: use, Short: short, Args: cobra.ExactArgs(n), Annotations: noServer(),
-			RunE: func(_ *cobra.Command, args []string) error {
-				c, err := loadConfig()
-				if err != nil {
-					return err
-				}
-				if err := do(&c, args); err != nil {
-					return err
-				}
-				return c.save()
-			},
-		}
-	}
-	known := func(c *configFile, name string) error {
-		if _, ok := c.Contexts[name]; !ok {
-			return types.InvalidField("context", name, "is not in the configuration", "see aether-cli context list")
-		}
-		return nil
-	}
-	set := change("set NAME --url URL [--token TOKEN]", "Add a context or change it", 1, func(c *configFile, args []string) error {
-		s := c.Contexts[args[0]]
-		s.URL, s.Token = first(a.url, s.URL), first(a.token, s.Token)
-		c.Contexts[args[0]] = s
-		if c.Current == "" {
-			c.Current = args[0]
-		}
-		return nil
-	})
-	use := change("use NAME", "Choose the context to use", 1, func(c *configFile, args []string) error {
-		c.Current = args[0]
-		return known(c, args[0])
-	})
-	remove := change("delete NAME", "Remove a context", 1, func(c *configFile, args []string) error {
-		if err := known(c, args[0]); err != nil {
-			return err
-		}
-		delete(c.Contexts, args[0])
-		if c.Current == args[0] {
-			c.Current = ""
-		}
-		return nil
-	})
-	list := &cobra.Command{
-		Use: "list", Short: "List the contexts", Args: cobra.NoArgs, Annotations: noServer(),
-		RunE: func(*cobra.Command, []string) error {
-			c, err := loadConfig()
-			if err != nil {
-				return err
-			}
-			names := make([]string, 0, len(c.Contexts))
-			for name := range c.Contexts {
-				names = append(names, name)
-			}
-			sort.Strings(names)
-			for _, name := range names {
-				mark := " "
-				if name == c.Current {
-					mark = "*"
-				}
-				if _, err := fmt.Fprintf(a.out, "%s %s\t%s\n", mark, name, c.Contexts[name].URL); err != nil {
-					return err
-				}
-			}
-			return nil
-		},
-	}
-	cmd.AddCommand(list, set, use, remove)
-	return cmd
 }

@@ -1,8 +1,10 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
-	"fmt"
+	"os"
+	"os/signal"
 
 	"github.com/spf13/cobra"
 
@@ -17,10 +19,17 @@ func (a *app) taskCommand() *cobra.Command {
 }
 
 func (a *app) taskListCommand() *cobra.Command {
-	f := client.TaskFilter{Limit: 100}
+	const usual = 100
+	var f client.TaskFilter
 	cmd := &cobra.Command{
 		Use: "list", Aliases: []string{"ls"}, Short: "List tasks, newest first", Args: cobra.NoArgs,
+		Example: `  aether-cli task list --vm my-vm
+  aether-cli task list --state pending --state queued --state running
+  aether-cli task list --type vm:create --limit 10 -o json`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if f.Limit < 0 {
+				return usagef("--limit %d is negative: use 0 for all tasks", f.Limit)
+			}
 			tasks, err := a.client.ListTasks(cmd.Context(), f)
 			if err != nil {
 				return err
@@ -28,40 +37,34 @@ func (a *app) taskListCommand() *cobra.Command {
 			return printList(a, taskTable, tasks)
 		},
 	}
-	cmd.Flags().StringArrayVar(&f.States, "state", nil, "only tasks in this state")
-	cmd.Flags().StringArrayVar(&f.Types, "type", nil, "only tasks of this type")
+	cmd.Flags().StringArrayVar(&f.States, "state", nil, "only tasks in this state; may be repeated")
+	cmd.Flags().StringArrayVar(&f.Types, "type", nil, "only tasks of this type, as vm:create; may be repeated")
 	cmd.Flags().StringVar(&f.VM, "vm", "", "only tasks of this VM")
-	cmd.Flags().IntVar(&f.Limit, "limit", f.Limit, "at most so many; 0 for all")
+	cmd.Flags().IntVar(&f.Limit, "limit", usual, "at most so many; 0 for all")
+	complete(cmd, "state", completeTaskState)
+	complete(cmd, "type", completeTaskType)
+	complete(cmd, "vm", func(cmd *cobra.Command, _ []string, _ string) ([]string, cobra.ShellCompDirective) {
+		return a.vmNames(cmd, nil), cobra.ShellCompDirectiveNoFileComp
+	})
 	return cmd
 }
 
 func (a *app) taskGetCommand() *cobra.Command {
 	return &cobra.Command{
-		Use: "get TASK", Short: "Show a task", Args: cobra.ExactArgs(1),
+		Use: "get TASK…", Short: "Show tasks", Args: cobra.MinimumNArgs(1), ValidArgsFunction: a.completeTask,
+		Example: "  aether-cli task get $TASK -o yaml",
 		RunE: func(cmd *cobra.Command, args []string) error {
-			t, err := a.client.GetTask(cmd.Context(), args[0], 0)
-			if err != nil {
-				return err
-			}
-			return printOne(a, taskTable, t)
+			return printEach(a, taskTable, args, func(id string) (types.Task, error) { return a.client.GetTask(cmd.Context(), id, 0) })
 		},
 	}
 }
 
 func (a *app) taskCancelCommand() *cobra.Command {
 	return &cobra.Command{
-		Use: "cancel TASK…", Short: "Cancel tasks", Args: cobra.MinimumNArgs(1),
+		Use: "cancel TASK…", Short: "Cancel tasks", Args: cobra.MinimumNArgs(1), ValidArgsFunction: a.completeTask,
+		Example: "  aether-cli task cancel $TASK",
 		RunE: func(cmd *cobra.Command, args []string) error {
-			for _, id := range args {
-				t, err := a.client.CancelTask(cmd.Context(), id)
-				if err != nil {
-					return err
-				}
-				if err := printOne(a, taskTable, t); err != nil {
-					return err
-				}
-			}
-			return nil
+			return printEach(a, taskTable, args, func(id string) (types.Task, error) { return a.client.CancelTask(cmd.Context(), id) })
 		},
 	}
 }
@@ -70,23 +73,44 @@ func (a *app) logsCommand() *cobra.Command {
 	var follow bool
 	var stream string
 	cmd := &cobra.Command{
-		Use: "logs TASK", Short: "Print a task's output", Args: cobra.ExactArgs(1),
+		Use: "logs TASK", Short: "Print a command's output", Args: cobra.ExactArgs(1), ValidArgsFunction: a.completeTask,
+		Long: `logs prints what a command has written, its standard output and standard error
+each to our own. With -f it goes on until the task has ended, also past a restart
+of the server. That the record was cut is told on standard error.`,
+		Example: `  aether-cli task logs $TASK
+  aether-cli task logs -f --stream stdout $TASK > out.txt`,
 		RunE: func(cmd *cobra.Command, args []string) error {
+			ctx, stop := signal.NotifyContext(cmd.Context(), os.Interrupt)
+			defer stop()
 			s := types.Stream(stream)
 			if s != "" && s != types.Stdout && s != types.Stderr {
-				return usageError{fmt.Errorf("--stream %q is no stream: use stdout or stderr", stream)}
+				return usagef("--stream %q is no stream: use stdout or stderr", stream)
 			}
-			print := a.printChunk
-			if follow {
-				_, err := a.client.FollowOutput(cmd.Context(), args[0], s, print)
-				return err
-			}
-			return a.client.Output(cmd.Context(), args[0], s, print)
+			return a.logs(ctx, args[0], s, follow)
 		},
 	}
 	cmd.Flags().BoolVarP(&follow, "follow", "f", false, "go on until the task has ended")
 	cmd.Flags().StringVar(&stream, "stream", "", "stdout or stderr; both if empty")
+	complete(cmd, "stream", oneOf([]types.Stream{types.Stdout, types.Stderr}))
 	return cmd
+}
+
+func (a *app) logs(ctx context.Context, taskID string, stream types.Stream, follow bool) error {
+	var t types.Task
+	var err error
+	if follow {
+		t, err = a.client.FollowOutput(ctx, taskID, stream, 0, a.printChunk)
+	} else if err = a.client.Output(ctx, taskID, stream, a.printChunk); err == nil {
+		t, err = a.client.GetTask(ctx, taskID, 0)
+	}
+	if err != nil {
+		return err
+	}
+	var r types.ExecResult
+	if len(t.Result) > 0 && json.Unmarshal(t.Result, &r) == nil && r.OutputTruncated {
+		a.say("the record was cut: the command wrote %d bytes to standard output and %d to standard error", r.StdoutBytes, r.StderrBytes)
+	}
+	return nil
 }
 
 func (a *app) printChunk(c types.OutputChunk) error {
@@ -95,86 +119,8 @@ func (a *app) printChunk(c types.OutputChunk) error {
 		w = a.err
 	}
 	_, err := w.Write(c.Data)
-	return err
-}
-
-// endOf is a command's end, from its task.
-func endOf(t types.Task) client.End {
-	end := client.End{Error: t.Error}
-	if len(t.Result) > 0 {
-		var r types.ExecResult
-		if json.Unmarshal(t.Result, &r) == nil {
-			end.Result = &r
-		}
+	if err != nil {
+		return types.Errorf(types.KindInvalid, "the output cannot be written: %w", err)
 	}
-	if end.Result == nil && end.Error == nil {
-		end.Error = types.AsError(taskError(t))
-	}
-	return end
-}
-
-func (a *app) workerCommand() *cobra.Command {
-	cmd := &cobra.Command{Use: "worker", Short: "Look at workers"}
-	cmd.AddCommand(&cobra.Command{
-		Use: "list", Aliases: []string{"ls"}, Short: "List workers", Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			workers, err := a.client.ListWorkers(cmd.Context())
-			if err != nil {
-				return err
-			}
-			return printList(a, workerTable, workers)
-		},
-	})
-	return cmd
-}
-
-func (a *app) imageCommand() *cobra.Command {
-	cmd := &cobra.Command{Use: "image", Short: "Look at images and pull them"}
-	var worker string
-	pull := &cobra.Command{
-		Use: "pull REFERENCE", Short: "Have the workers pull an image", Args: cobra.ExactArgs(1),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			tasks, err := a.client.PullImage(cmd.Context(), args[0], worker)
-			if err != nil {
-				return err
-			}
-			for i := range tasks {
-				if tasks[i], err = a.finish(cmd.Context(), tasks[i]); err != nil {
-					return err
-				}
-			}
-			return printList(a, taskTable, tasks)
-		},
-	}
-	pull.Flags().StringVar(&worker, "worker", "", "this worker alone")
-	cmd.AddCommand(pull, &cobra.Command{
-		Use: "list", Aliases: []string{"ls"}, Short: "List images", Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			images, err := a.client.ListImages(cmd.Context())
-			if err != nil {
-				return err
-			}
-			return printList(a, imageTable, images)
-		},
-	})
-	return cmd
-}
-
-func (a *app) eventsCommand() *cobra.Command {
-	var vm, task string
-	cmd := &cobra.Command{
-		Use: "events", Short: "Print what happens, as it happens", Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			return a.client.Events(cmd.Context(), vm, task, func(e types.Event) error {
-				if a.output == "json" || a.output == "yaml" {
-					return a.encode(e)
-				}
-				_, err := fmt.Fprintf(a.out, "%s  %-12s %-10s vm=%s task=%s %s\n", e.At.Format("15:04:05.000"), e.Type, e.State, e.VMID, e.TaskID, e.Reason)
-				return err
-			})
-		},
-	}
-	cmd.Flags().StringVar(&vm, "vm", "", "only events of this VM")
-	cmd.Flags().StringVar(&task, "task", "", "only events of this task")
-	return cmd
+	return nil
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"strings"
 	"time"
 
@@ -16,24 +15,26 @@ import (
 
 func (a *app) vmCommand() *cobra.Command {
 	cmd := &cobra.Command{Use: "vm", Short: "Create VMs and manage them"}
-	cmd.AddCommand(a.createCommand(), a.vmListCommand(), a.vmGetCommand())
-	for verb, short := range map[string]string{
-		"start": "Start stopped VMs", "stop": "Stop VMs and keep their disks", "pause": "Freeze VMs", "resume": "Let paused VMs go on",
-		"delete": "Delete VMs and all they hold",
-	} {
-		cmd.AddCommand(a.verbCommand(verb, short))
-	}
+	cmd.AddCommand(a.createCommand(), a.vmListCommand(), a.vmGetCommand(),
+		a.verbCommand("start", "Start stopped VMs"),
+		a.verbCommand("stop", "Stop VMs and keep their disks"),
+		a.verbCommand("pause", "Freeze VMs where they are"),
+		a.verbCommand("resume", "Let paused VMs go on"),
+		a.verbCommand("delete", "Delete VMs and all they hold", "rm"))
 	return cmd
 }
 
 func (a *app) createCommand() *cobra.Command {
 	var spec types.VMSpec
 	var env, labels, placement []string
-	var noWait bool
-	var network string
+	var wait, noWait bool
 	cmd := &cobra.Command{
-		Use: "create [NAME]", Short: "Create a VM and wait until it runs", Args: cobra.MaximumNArgs(1),
-		Example: "  aether-cli vm create build --image debian:12 --vcpus 2 --memory 2048\n  VM=$(aether-cli vm create -o id)",
+		Use: "create [NAME]", Short: "Create a VM and wait until it runs", Args: cobra.MaximumNArgs(1), ValidArgsFunction: cobra.NoFileCompletions,
+		Long: `create makes a VM and waits until it runs and its agent answers. The image is
+host, the worker's own system without its secrets, unless another is named.`,
+		Example: `  aether-cli vm create
+  aether-cli vm create build --image debian:12 --vcpus 2 --memory 2048 --label team=ci
+  VM=$(aether-cli vm create -o id)`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if len(args) > 0 {
 				spec.Name = args[0]
@@ -48,22 +49,29 @@ func (a *app) createCommand() *cobra.Command {
 			if spec.Placement, err = pairs("placement", placement); err != nil {
 				return err
 			}
-			spec.Network = types.NetworkMode(network)
-			return a.create(cmd.Context(), spec, !noWait)
+			return a.create(cmd.Context(), spec, wait && !noWait)
 		},
 	}
+	sizes(cmd, &spec)
 	f := cmd.Flags()
-	f.StringVar(&spec.Image, "image", "", "host, an OCI reference, or oci:DIR, oci-archive:FILE, docker-archive:FILE, dir:DIR on the worker")
-	f.StringVar(&spec.Runtime, "runtime", "", "runtime to use; the platform chooses if empty")
-	f.IntVar(&spec.VCPUs, "vcpus", 0, "virtual CPUs")
-	f.IntVar(&spec.MemoryMiB, "memory", 0, "memory in MiB")
-	f.IntVar(&spec.DiskMiB, "disk", 0, "size of the writable disk in MiB")
-	f.StringVar(&network, "network", "", "nat or none")
-	f.StringArrayVarP(&env, "env", "e", nil, "NAME=value, for every command in the VM")
-	f.StringArrayVarP(&labels, "label", "l", nil, "key=value")
-	f.StringArrayVar(&placement, "placement", nil, "key=value that the worker must have")
-	f.BoolVar(&noWait, "no-wait", false, "do not wait until it runs")
+	f.StringArrayVarP(&env, "env", "e", nil, "NAME=value, for every command in the VM; may be repeated")
+	f.StringArrayVarP(&labels, "label", "l", nil, "key=value; may be repeated")
+	f.StringArrayVar(&placement, "placement", nil, "key=value that the worker must have; may be repeated")
+	f.BoolVar(&wait, "wait", true, "wait until it runs")
+	f.BoolVar(&noWait, "no-wait", false, "print the VM and do not wait, as --wait=false")
 	return cmd
+}
+
+// sizes are the flags that both forms of creating a VM have.
+func sizes(cmd *cobra.Command, spec *types.VMSpec) {
+	f := cmd.Flags()
+	f.StringVar(&spec.Image, "image", "", "host, an OCI reference as debian:12, or oci:DIR, oci-archive:FILE, docker-archive:FILE, dir:DIR on the worker")
+	f.StringVar(&spec.Runtime, "runtime", "", "runtime to use; the platform chooses if empty")
+	f.IntVar(&spec.VCPUs, "vcpus", 0, "virtual CPUs (default 1)")
+	f.IntVar(&spec.MemoryMiB, "memory", 0, "memory in MiB (default 512)")
+	f.IntVar(&spec.DiskMiB, "disk", 0, "size of the writable disk in MiB (default 10240)")
+	f.StringVar((*string)(&spec.Network), "network", "", "nat, to reach the internet, or none (default nat)")
+	complete(cmd, "network", oneOf([]types.NetworkMode{types.NetworkNAT, types.NetworkNone}))
 }
 
 // pairs reads "key=value" flags.
@@ -75,7 +83,7 @@ func pairs(flag string, list []string) (map[string]string, error) {
 	for _, kv := range list {
 		k, v, ok := strings.Cut(kv, "=")
 		if !ok || k == "" {
-			return nil, usageError{fmt.Errorf("--%s %q is not of the form key=value", flag, kv)}
+			return nil, usagef("--%s %q is not of the form key=value", flag, kv)
 		}
 		m[k] = v
 	}
@@ -85,11 +93,7 @@ func pairs(flag string, list []string) (map[string]string, error) {
 // create creates a VM, waits until it runs if asked to, and prints it.
 func (a *app) create(ctx context.Context, spec types.VMSpec, wait bool) error {
 	began := time.Now()
-	first := waitFirst
-	if !wait {
-		first = 0
-	}
-	task, err := a.client.CreateVM(ctx, spec, first)
+	task, err := a.client.CreateVM(ctx, spec, firstWait(wait))
 	if err != nil {
 		return err
 	}
@@ -113,7 +117,10 @@ func (a *app) create(ctx context.Context, spec types.VMSpec, wait bool) error {
 func (a *app) vmListCommand() *cobra.Command {
 	var f client.VMFilter
 	cmd := &cobra.Command{
-		Use: "list", Aliases: []string{"ls"}, Short: "List VMs", Args: cobra.NoArgs,
+		Use: "list", Aliases: []string{"ls"}, Short: "List VMs, newest first", Args: cobra.NoArgs,
+		Example: `  aether-cli vm list
+  aether-cli vm list --state running --label team=ci
+  aether-cli vm list --state deleted -o json`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			vms, err := a.client.ListVMs(cmd.Context(), f)
 			if err != nil {
@@ -122,92 +129,68 @@ func (a *app) vmListCommand() *cobra.Command {
 			return printList(a, vmTable, vms)
 		},
 	}
-	cmd.Flags().StringArrayVar(&f.States, "state", nil, "only VMs in this state")
-	cmd.Flags().StringArrayVarP(&f.Labels, "label", "l", nil, "only VMs with this label, key=value")
+	cmd.Flags().StringArrayVar(&f.States, "state", nil, "only VMs in this state; may be repeated")
+	cmd.Flags().StringArrayVarP(&f.Labels, "label", "l", nil, "only VMs with this label, key=value; may be repeated")
 	cmd.Flags().StringVar(&f.Name, "name", "", "only VMs with this in their name")
+	complete(cmd, "state", completeVMState)
 	return cmd
 }
 
 func (a *app) vmGetCommand() *cobra.Command {
 	return &cobra.Command{
-		Use: "get VM", Short: "Show a VM", Args: cobra.ExactArgs(1), ValidArgsFunction: a.completeVM,
+		Use: "get VM…", Short: "Show VMs", Args: cobra.MinimumNArgs(1), ValidArgsFunction: a.completeVMs,
+		Example: `  aether-cli vm get my-vm
+  aether-cli vm get my-vm -o yaml
+  VM_ID=$(aether-cli vm get my-vm -o id)`,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			vm, err := a.client.GetVM(cmd.Context(), args[0])
-			if err != nil {
-				return err
-			}
-			return printOne(a, vmTable, vm)
+			return printEach(a, vmTable, args, func(vm string) (types.VM, error) { return a.client.GetVM(cmd.Context(), vm) })
 		},
 	}
 }
 
-func (a *app) verbCommand(verb, short string) *cobra.Command {
-	var noWait bool
+func (a *app) verbCommand(verb, short string, aliases ...string) *cobra.Command {
+	var wait, noWait bool
 	cmd := &cobra.Command{
-		Use: verb + " VM…", Short: short, Args: cobra.MinimumNArgs(1), ValidArgsFunction: a.completeVM,
+		Use: verb + " VM…", Aliases: aliases, Short: short, Args: cobra.MinimumNArgs(1), ValidArgsFunction: a.completeVMs,
+		Example: "  aether-cli vm " + verb + " my-vm\n  aether-cli vm " + verb + " one two three",
 		RunE: func(cmd *cobra.Command, args []string) error {
-			var errs []error
-			for _, vm := range args {
-				if err := a.act(cmd.Context(), vm, verb, !noWait); err != nil {
-					errs = append(errs, err)
-				}
-			}
-			return errors.Join(errs...)
+			return a.act(cmd.Context(), args, verb, wait && !noWait)
 		},
 	}
-	if verb == "delete" {
-		cmd.Aliases = []string{"rm"}
-	}
-	cmd.Flags().BoolVar(&noWait, "no-wait", false, "do not wait until it is done")
+	cmd.Flags().BoolVar(&wait, "wait", true, "wait until it is done")
+	cmd.Flags().BoolVar(&noWait, "no-wait", false, "print the task and do not wait, as --wait=false")
 	return cmd
 }
 
-// act has a verb done to a VM, and prints which.
-func (a *app) act(ctx context.Context, vm, verb string, wait bool) error {
-	first := waitFirst
-	if !wait {
-		first = 0
+// act has a verb done to VMs, to all at once, and prints which.
+func (a *app) act(ctx context.Context, vms []string, verb string, wait bool) error {
+	hold := firstWait(wait && len(vms) == 1)
+	tasks := make([]types.Task, len(vms))
+	errs := make([]error, len(vms))
+	for i, vm := range vms {
+		if verb == "delete" {
+			tasks[i], errs[i] = a.client.DeleteVM(ctx, vm, hold)
+		} else {
+			tasks[i], errs[i] = a.client.Act(ctx, vm, verb, hold)
+		}
 	}
-	var task types.Task
-	var err error
-	if verb == "delete" {
-		task, err = a.client.DeleteVM(ctx, vm, first)
-	} else {
-		task, err = a.client.Act(ctx, vm, verb, first)
-	}
-	if err == nil && wait {
-		task, err = a.finish(ctx, task)
-	}
-	if err != nil {
-		return err
+	var done []types.Task
+	for i, vm := range vms {
+		if errs[i] == nil && wait {
+			tasks[i], errs[i] = a.finish(ctx, tasks[i])
+		}
+		if errs[i] != nil {
+			continue
+		}
+		done = append(done, tasks[i])
+		if a.output == "table" {
+			if _, err := fmt.Fprintf(a.out, "%s: %s %s\n", vm, verb, tasks[i].State); err != nil {
+				return err
+			}
+		}
 	}
 	if a.output != "table" {
-		return printOne(a, taskTable, task)
+		errs = append(errs, printSome(a, taskTable, done, len(vms)))
 	}
-	_, err = fmt.Fprintf(a.out, "%s: %s %s\n", vm, verb, task.State)
-	return err
-}
-
-// completeVM completes the names of VMs.
-func (a *app) completeVM(cmd *cobra.Command, _ []string, _ string) ([]string, cobra.ShellCompDirective) {
-	const patience = time.Second
-	settings, err := a.settings(os.Getenv)
-	if err != nil {
-		return nil, cobra.ShellCompDirectiveNoFileComp
-	}
-	c, err := client.New(settings.URL, settings.Token)
-	if err != nil {
-		return nil, cobra.ShellCompDirectiveNoFileComp
-	}
-	ctx, cancel := context.WithTimeout(cmd.Context(), patience)
-	defer cancel()
-	vms, err := c.ListVMs(ctx, client.VMFilter{})
-	if err != nil {
-		return nil, cobra.ShellCompDirectiveNoFileComp
-	}
-	names := make([]string, len(vms))
-	for i, v := range vms {
-		names[i] = v.Name
-	}
-	return names, cobra.ShellCompDirectiveNoFileComp
+	return errors.Join(errs...)
 }

@@ -2,9 +2,9 @@ package main
 
 import (
 	"context"
-	"fmt"
 	"os"
 	"os/signal"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -13,34 +13,44 @@ import (
 
 // waitFirst is how long the server may hold its first answer: most work is done
 // by then, and a terminal has seen nothing move.
-const waitFirst = 3 * time.Second
+const waitFirst = time.Second
+
+// firstWait is waitFirst if there is anything to wait for.
+func firstWait(wait bool) time.Duration {
+	if wait {
+		return waitFirst
+	}
+	return 0
+}
 
 // finish waits until a task has ended, tells a terminal what it waits for, and
 // answers its error if it did not succeed. Ctrl-C stops waiting, not the task.
 func (a *app) finish(ctx context.Context, t types.Task) (types.Task, error) {
 	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	_, shown := terminal(a.err)
+	var last atomic.Pointer[types.Task]
+	last.Store(&t)
 	var tell func(types.Task)
-	if shown && !t.State.Ended() {
-		began := time.Now()
-		tell = func(t types.Task) {
-			reason := t.Reason
-			if reason == "" {
-				reason = string(t.State)
-			}
-			_, _ = fmt.Fprintf(a.err, "\r\033[K%s: %s (%s)", t.Type, reason, time.Since(began).Round(time.Second))
-		}
-		defer func() { _, _ = fmt.Fprint(a.err, "\r\033[K") }()
+	if p := a.progress(func() string { return waitsFor(*last.Load()) }); p != nil {
+		defer p.close()
+		tell = func(t types.Task) { last.Store(&t) }
 	}
-	t, err := a.client.WaitTask(ctx, t, tell)
+	ended, err := a.client.WaitTask(ctx, t, tell)
 	if err != nil {
 		if ctx.Err() != nil {
-			_, _ = fmt.Fprintf(a.err, "\nThe task goes on: aether-cli task get %s\n", t.ID)
+			a.say("the task goes on; see aether-cli task get %s", t.ID)
 		}
 		return t, err
 	}
-	return t, taskError(t)
+	return ended, taskError(ended)
+}
+
+// waitsFor says what a task is doing, or what keeps it from doing it.
+func waitsFor(t types.Task) string {
+	if t.State.Ended() {
+		return ""
+	}
+	return string(t.Type) + ": " + first(t.Reason, string(t.State))
 }
 
 // taskError is why a task did not succeed; nil if it did.

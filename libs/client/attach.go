@@ -4,11 +4,7 @@ import (
 	"context"
 	"encoding/binary"
 	"encoding/json"
-	"errors"
-	"fmt"
 	"io"
-	"net"
-	"net/http"
 	"net/url"
 	"strconv"
 	"sync"
@@ -16,7 +12,6 @@ import (
 
 	"github.com/coder/websocket"
 
-	"github.com/aetherium/aetherium/libs/common/problem"
 	"github.com/aetherium/aetherium/libs/types"
 )
 
@@ -40,18 +35,34 @@ type Attached struct {
 	stdout io.Writer
 	stderr io.Writer
 
-	mu       sync.Mutex
-	conn     *websocket.Conn
-	ready    chan struct{} // closed while conn is there
-	offset   int64         // of the output
-	stdinPos int64
-	Cut      int64 // bytes of output that were not kept for us
+	// OnBreak, if set, hears of each break of the connection, before the next try.
+	OnBreak func(error)
+
+	offset int64 // of the output; Run's alone
+	cut    int64
+	since  time.Time // when the connection was made; zero if it was not
+
+	mu      sync.Mutex
+	changed *sync.Cond      // conn or stdin has changed; with mu
+	conn    *websocket.Conn // nil between two connections
+	stdin   stdin
 }
 
-// Attach prepares to follow a command; Run does it.
+// Attach prepares to follow a command from the beginning of its output; Run does
+// it.
 func (c *Client) Attach(taskID string, stdout, stderr io.Writer) *Attached {
-	return &Attached{client: c, taskID: taskID, stdout: stdout, stderr: stderr, ready: make(chan struct{})}
+	a := &Attached{client: c, taskID: taskID, stdout: stdout, stderr: stderr}
+	a.changed = sync.NewCond(&a.mu)
+	return a
 }
+
+// Offset is how much of the output has been handed on or passed over, both
+// streams together. It is for when Run has ended.
+func (a *Attached) Offset() int64 { return a.offset }
+
+// Cut is how many bytes of output before Offset were not kept for us. It is for
+// when Run has ended.
+func (a *Attached) Cut() int64 { return a.cut }
 
 // End is how an attached command ended: by itself with a result, or with an
 // error, or, if it had begun by then, with both.
@@ -61,48 +72,59 @@ type End struct {
 }
 
 // Run copies output until the command has ended. A broken connection is made
-// again, and goes on at the very byte.
+// again, and goes on at the very byte; where that fails for too long, the answer
+// is types.KindUnavailable and the command may well go on.
 func (a *Attached) Run(ctx context.Context) (End, error) {
-	const between, most = 500 * time.Millisecond, 60
-	for failures := 0; ; {
+	again := a.client.retry()
+	for {
 		before := a.offset
 		end, err := a.once(ctx)
-		if err == nil {
+		switch {
+		case err == nil:
+			if end.Result != nil && end.Result.OutputTruncated {
+				a.passOver(end.Result.StdoutBytes + end.Result.StderrBytes)
+			}
 			return *end, nil
-		}
-		if ctx.Err() != nil {
+		case ctx.Err() != nil:
 			return End{}, ctx.Err()
-		}
-		if k := types.KindOf(err); k != types.KindUnavailable {
+		case types.KindOf(err) != types.KindUnavailable:
 			return End{}, err
 		}
+		again.held(a.since)
 		if a.offset > before {
-			failures = 0
+			again.progressed()
 		}
-		if failures++; failures > most {
+		if a.OnBreak != nil {
+			a.OnBreak(err)
+		}
+		if err := again.after(ctx, err); err != nil {
 			return End{}, err
-		}
-		select {
-		case <-time.After(between):
-		case <-ctx.Done():
-			return End{}, ctx.Err()
 		}
 	}
 }
 
 func (a *Attached) once(ctx context.Context) (*End, error) {
-	conn, err := a.client.webSocket(ctx, "/tasks/"+url.PathEscape(a.taskID)+"/attach", url.Values{"offset": {strconv.FormatInt(a.offset, 10)}}, execProtocol)
+	a.since = time.Time{}
+	query := url.Values{"offset": {strconv.FormatInt(a.offset, 10)}}
+	conn, err := a.client.webSocket(ctx, "/tasks/"+url.PathEscape(a.taskID)+"/attach", query, execProtocol)
 	if err != nil {
 		return nil, err
 	}
+	a.since = time.Now()
 	a.connected(conn)
-	defer a.disconnected(conn)
+	defer func() {
+		a.disconnected(conn)
+		_ = conn.CloseNow()
+	}()
 	for {
 		_, b, err := conn.Read(ctx)
 		if err != nil {
-			return nil, types.Errorf(types.KindUnavailable, "the connection broke off: %w", err)
+			return nil, broken("the connection to the command", err)
 		}
 		end, err := a.message(b)
+		if end != nil {
+			_ = conn.Close(websocket.StatusNormalClosure, "")
+		}
 		if end != nil || err != nil {
 			return end, err
 		}
@@ -113,21 +135,15 @@ func (a *Attached) connected(conn *websocket.Conn) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.conn = conn
-	close(a.ready)
+	a.changed.Broadcast()
 }
 
+// disconnected has senders wait for the next connection.
 func (a *Attached) disconnected(conn *websocket.Conn) {
 	a.mu.Lock()
-	a.lost(conn)
-	a.mu.Unlock()
-	_ = conn.Close(websocket.StatusNormalClosure, "")
-}
-
-// lost has senders wait for the next connection. The lock is held.
-func (a *Attached) lost(conn *websocket.Conn) {
+	defer a.mu.Unlock()
 	if a.conn == conn {
 		a.conn = nil
-		a.ready = make(chan struct{})
 	}
 }
 
@@ -140,22 +156,18 @@ func (a *Attached) message(b []byte) (*End, error) {
 		if len(b) < frameHeader {
 			return nil, types.Errorf(types.KindInternal, "the server sends a message without its header")
 		}
-		w := a.stdout
-		if b[0] == frameStderr {
-			w = a.stderr
-		}
-		if _, err := w.Write(b[frameHeader:]); err != nil {
-			return nil, types.Errorf(types.KindInvalid, "write the command's output: %w", err)
-		}
-		a.offset = int64(binary.BigEndian.Uint64(b[1:])) + int64(len(b)-frameHeader) //nolint:gosec // offsets fit
+		return nil, a.output(b[0], int64(binary.BigEndian.Uint64(b[1:])), b[frameHeader:]) //nolint:gosec // offsets fit
 	case frameGap:
 		var m struct {
-			Gap struct{ Offset, Length int64 } `json:"gap"`
+			Gap struct {
+				Offset int64 `json:"offset"`
+				Length int64 `json:"length"`
+			} `json:"gap"`
 		}
-		if json.Unmarshal(b[1:], &m) == nil {
-			a.Cut += m.Gap.Length
-			a.offset = m.Gap.Offset + m.Gap.Length
+		if err := json.Unmarshal(b[1:], &m); err != nil {
+			return nil, types.Errorf(types.KindInternal, "the server's message about cut output cannot be read: %w", err)
 		}
+		a.passOver(m.Gap.Offset + m.Gap.Length)
 	case frameEnd:
 		var end End
 		if err := json.Unmarshal(b[1:], &end); err != nil {
@@ -166,58 +178,30 @@ func (a *Attached) message(b []byte) (*End, error) {
 	return nil, nil
 }
 
-// send sends a message as soon as there is a connection.
-func (a *Attached) send(ctx context.Context, b []byte) error {
-	for {
-		a.mu.Lock()
-		conn, ready := a.conn, a.ready
-		a.mu.Unlock()
-		if conn == nil {
-			select {
-			case <-ready:
-				continue
-			case <-ctx.Done():
-				return ctx.Err()
-			}
-		}
-		if err := conn.Write(ctx, websocket.MessageBinary, b); err == nil || ctx.Err() != nil {
-			return ctx.Err()
-		}
-		a.mu.Lock()
-		a.lost(conn)
-		a.mu.Unlock()
-		_ = conn.CloseNow() // Run notices, and connects again
+// output hands on what is new of a message.
+func (a *Attached) output(kind byte, offset int64, data []byte) error {
+	a.passOver(offset)
+	data = data[min(a.offset-offset, int64(len(data))):] // what we have already
+	if len(data) == 0 {
+		return nil
 	}
-}
-
-func (a *Attached) control(ctx context.Context, v any) error {
-	b, err := json.Marshal(v)
+	w := a.stdout
+	if kind == frameStderr {
+		w = a.stderr
+	}
+	n, err := w.Write(data)
+	a.offset += int64(n)
 	if err != nil {
-		return err
+		return types.Errorf(types.KindInvalid, "the command's output cannot be written: %w", err)
 	}
-	return a.send(ctx, append([]byte{frameControl}, b...))
+	return nil
 }
 
-// Stdin copies a reader to the command, then ends its standard input.
-func (a *Attached) Stdin(ctx context.Context, r io.Reader) error {
-	buf := make([]byte, 32<<10)
-	for {
-		n, err := r.Read(buf)
-		if n > 0 {
-			b := make([]byte, frameHeader, frameHeader+n)
-			b[0] = frameStdin
-			binary.BigEndian.PutUint64(b[1:], uint64(a.stdinPos)) //nolint:gosec // never negative
-			if err := a.send(ctx, append(b, buf[:n]...)); err != nil {
-				return err
-			}
-			a.stdinPos += int64(n)
-		}
-		if errors.Is(err, io.EOF) {
-			return a.control(ctx, map[string]bool{"stdin_eof": true})
-		}
-		if err != nil {
-			return err
-		}
+// passOver counts the bytes up to an offset as cut: the server has them no more.
+func (a *Attached) passOver(offset int64) {
+	if offset > a.offset {
+		a.cut += offset - a.offset
+		a.offset = offset
 	}
 }
 
@@ -226,34 +210,50 @@ func (a *Attached) Resize(ctx context.Context, rows, cols int) error {
 	return a.control(ctx, map[string]any{"resize": map[string]int{"rows": rows, "cols": cols}})
 }
 
-// Signal sends a signal, as "SIGINT", to the command's process group.
+// Signal sends a signal, as "SIGINT", to the command's process group. It waits
+// for a connection.
 func (a *Attached) Signal(ctx context.Context, name string) error {
 	return a.control(ctx, map[string]string{"signal": name})
 }
 
-// webSocket opens a WebSocket of the API.
-func (c *Client) webSocket(ctx context.Context, path string, q url.Values, protocols ...string) (*websocket.Conn, error) {
-	header := http.Header{}
-	c.identify(header)
-	conn, resp, err := websocket.Dial(ctx, c.url(request{path: path, query: q}), &websocket.DialOptions{
-		HTTPClient: c.http, HTTPHeader: header, Subprotocols: protocols,
-	})
+func (a *Attached) control(ctx context.Context, v any) error {
+	b, err := json.Marshal(v)
 	if err != nil {
-		if resp != nil && resp.StatusCode >= http.StatusBadRequest {
-			return nil, problem.Read(resp)
-		}
-		return nil, c.unreachable(ctx, err)
+		return err
 	}
-	const most = 8 << 20
-	conn.SetReadLimit(most)
-	return conn, nil
+	b = append([]byte{frameControl}, b...)
+	defer a.wakeAt(ctx)()
+	for {
+		a.mu.Lock()
+		for a.conn == nil && ctx.Err() == nil {
+			a.changed.Wait()
+		}
+		conn := a.conn
+		a.mu.Unlock()
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		if a.write(ctx, conn, b) {
+			return nil
+		}
+	}
 }
 
-// Tunnel opens a TCP connection to a port inside a VM.
-func (c *Client) Tunnel(ctx context.Context, vm string, port int) (net.Conn, error) {
-	conn, err := c.webSocket(ctx, vmPath(vm, "tunnels", fmt.Sprint(port)), nil)
-	if err != nil {
-		return nil, err
+// write sends a message. One that fails ends its connection; Run makes another.
+func (a *Attached) write(ctx context.Context, conn *websocket.Conn, b []byte) bool {
+	if conn.Write(ctx, websocket.MessageBinary, b) == nil {
+		return true
 	}
-	return websocket.NetConn(context.WithoutCancel(ctx), conn, websocket.MessageBinary), nil
+	a.disconnected(conn)
+	_ = conn.CloseNow()
+	return false
+}
+
+// wakeAt has those who wait for a change see that ctx has ended.
+func (a *Attached) wakeAt(ctx context.Context) (stop func() bool) {
+	return context.AfterFunc(ctx, func() {
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		a.changed.Broadcast()
+	})
 }

@@ -6,7 +6,6 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"errors"
 	"io"
 	"net"
 	"net/http"
@@ -25,10 +24,11 @@ const DefaultURL = "http://localhost:8080"
 
 // Client calls one server.
 type Client struct {
-	base  *url.URL
-	http  *http.Client
-	token string
-	agent string
+	base     *url.URL
+	name     string // of the server, as it was given
+	http     *http.Client
+	token    string
+	patience time.Duration // for a server that is gone
 }
 
 // New makes a client of "http://host:port", "https://…" or "unix:///path". The
@@ -38,7 +38,7 @@ func New(server, token string) (*Client, error) {
 		server = DefaultURL
 	}
 	base, err := url.Parse(strings.TrimSuffix(server, "/"))
-	if err != nil || (base.Scheme != "http" && base.Scheme != "https" && base.Scheme != "unix") {
+	if err != nil || !reachable(base) {
 		return nil, types.InvalidField("url", server, "is no server's address", "use http://host:port, https://host or unix:///path")
 	}
 	transport := http.DefaultTransport.(*http.Transport).Clone()
@@ -50,7 +50,19 @@ func New(server, token string) (*Client, error) {
 		}
 		base = &url.URL{Scheme: "http", Host: "localhost"}
 	}
-	return &Client{base: base, http: &http.Client{Transport: transport}, token: token, agent: "aetherium-client"}, nil
+	// A server that restarts is back within half a minute.
+	const patience = 30 * time.Second
+	return &Client{base: base, name: server, http: &http.Client{Transport: transport}, token: token, patience: patience}, nil
+}
+
+func reachable(u *url.URL) bool {
+	switch u.Scheme {
+	case "http", "https":
+		return u.Host != ""
+	case "unix":
+		return u.Host == "" && u.Path != ""
+	}
+	return false
 }
 
 // Close lets idle connections go.
@@ -72,19 +84,17 @@ func vmPath(vm string, rest ...string) string {
 }
 
 func (c *Client) url(r request) string {
-	u := *c.base
-	u.RawQuery = r.query.Encode()
-	s := u.String()
-	path, query, _ := strings.Cut(s, "?")
-	if query != "" {
-		query = "?" + query
+	u := c.base.String() + "/api/v1" + r.path
+	if len(r.query) > 0 {
+		u += "?" + r.query.Encode()
 	}
-	return path + "/api/v1" + r.path + query
+	return u
 }
 
 // do sends a request and answers what the server did, an error if it refused. A
-// call that cannot be answered for want of a connection is tried again where
-// that is safe: reads, and whatever carries an idempotency key.
+// call whose connection breaks is made again where that is safe: reads, and
+// whatever carries an idempotency key. A server that was never there is told at
+// once.
 func (c *Client) do(ctx context.Context, r request) (*http.Response, error) {
 	var payload []byte
 	if r.body != nil {
@@ -93,34 +103,35 @@ func (c *Client) do(ctx context.Context, r request) (*http.Response, error) {
 			return nil, types.Errorf(types.KindInvalid, "encode the request: %w", err)
 		}
 	}
+	r.header = r.header.Clone()
 	if r.header == nil {
 		r.header = http.Header{}
 	}
 	repeatable := r.stream == nil
-	if r.method == http.MethodPost && repeatable {
+	if repeatable && (r.method == http.MethodPost || r.method == http.MethodDelete) {
 		r.header.Set("Idempotency-Key", uuid.NewString())
 	}
-	const tries, between = 3, 200 * time.Millisecond
-	for n := 1; ; n++ {
+	again, broke := c.retry(), false
+	for {
 		resp, err := c.once(ctx, r, payload)
-		if err == nil || !repeatable || n == tries || ctx.Err() != nil || types.KindOf(err) != types.KindUnavailable || resp != nil {
+		if broke = broke || connectionBroke(err); !broke || !repeatable || !connection(err) {
 			return resp, err
 		}
-		if !connectionLost(err) {
-			return nil, err
-		}
-		select {
-		case <-time.After(between):
-		case <-ctx.Done():
+		if err := again.after(ctx, err); err != nil {
 			return nil, err
 		}
 	}
 }
 
 func (c *Client) once(ctx context.Context, r request, payload []byte) (*http.Response, error) {
-	body := r.stream
-	if payload != nil {
+	var body io.Reader
+	var upload *source
+	switch {
+	case payload != nil:
 		body = bytes.NewReader(payload)
+	case r.stream != nil:
+		upload = &source{reader: r.stream}
+		body = upload
 	}
 	req, err := http.NewRequestWithContext(ctx, r.method, c.url(r), body)
 	if err != nil {
@@ -133,6 +144,9 @@ func (c *Client) once(ctx context.Context, r request, payload []byte) (*http.Res
 	c.identify(req.Header)
 	resp, err := c.http.Do(req)
 	if err != nil {
+		if failed := upload.failed(); failed != nil {
+			return nil, failed
+		}
 		return nil, c.unreachable(ctx, err)
 	}
 	if resp.StatusCode >= http.StatusBadRequest {
@@ -143,34 +157,10 @@ func (c *Client) once(ctx context.Context, r request, payload []byte) (*http.Res
 }
 
 func (c *Client) identify(h http.Header) {
-	h.Set("User-Agent", c.agent)
+	h.Set("User-Agent", "aetherium-client")
 	if c.token != "" {
 		h.Set("Authorization", "Bearer "+c.token)
 	}
-}
-
-// unreachable says what a call without an answer means.
-func (c *Client) unreachable(ctx context.Context, err error) error {
-	if ctx.Err() != nil {
-		return ctx.Err()
-	}
-	e := types.Errorf(types.KindUnavailable, "the server at %s cannot be reached: %w", c.base, err)
-	if connectionRefused(err) {
-		return e.WithRemedy("start it with aetherium up, or name another one with --url")
-	}
-	return e
-}
-
-func connectionRefused(err error) bool {
-	var op *net.OpError
-	return errors.As(err, &op) && op.Op == "dial"
-}
-
-// connectionLost holds for a connection that broke after it was made; a refused
-// one is told at once.
-func connectionLost(err error) bool {
-	var u *url.Error
-	return errors.As(err, &u) && !connectionRefused(err)
 }
 
 // call is do for calls that answer JSON.
@@ -185,29 +175,10 @@ func (c *Client) call(ctx context.Context, r request, answer any) error {
 		return err
 	}
 	if err := json.NewDecoder(resp.Body).Decode(answer); err != nil {
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
 		return types.Errorf(types.KindUnavailable, "the server's answer cannot be read: %w", err)
 	}
 	return nil
-}
-
-// list is a page of a list.
-type list[T any] struct {
-	Items      []T    `json:"items"`
-	NextCursor string `json:"next_cursor"`
-}
-
-// all reads every page.
-func all[T any](ctx context.Context, c *Client, path string, q url.Values) ([]T, error) {
-	items := []T{}
-	for {
-		var page list[T]
-		if err := c.call(ctx, request{method: http.MethodGet, path: path, query: q}, &page); err != nil {
-			return nil, err
-		}
-		items = append(items, page.Items...)
-		if page.NextCursor == "" {
-			return items, nil
-		}
-		q.Set("cursor", page.NextCursor)
-	}
 }

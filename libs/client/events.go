@@ -2,7 +2,6 @@ package client
 
 import (
 	"bufio"
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -24,47 +23,41 @@ type message struct {
 
 // subscribe reads server-sent events and hands them on, from the last id again
 // whenever the connection breaks, until fn answers io.EOF or another error.
-func (c *Client) subscribe(ctx context.Context, r request, last string, fn func(message) error) error {
-	const between = 500 * time.Millisecond
-	failures := 0
+func (c *Client) subscribe(ctx context.Context, r request, fn func(message) error) error {
+	again, reached := c.retry(), false
+	r.header = http.Header{"Accept": {"text/event-stream"}}
 	for {
-		r.header = http.Header{"Accept": {"text/event-stream"}}
-		if last != "" {
-			r.header.Set("Last-Event-ID", last)
-		}
-		resp, err := c.do(ctx, r)
+		var connected time.Time
+		resp, err := c.once(ctx, r, nil)
 		if err == nil {
-			failures = 0
+			reached, connected = true, time.Now()
 			err = readEvents(resp.Body, func(m message) error {
 				if err := fn(m); err != nil {
 					return stop{err}
 				}
+				again.progressed()
 				if m.id != "" {
-					last = m.id
+					r.header.Set("Last-Event-ID", m.id)
 				}
 				return nil
 			})
 			_ = resp.Body.Close()
 		}
-		var end stop
-		switch {
-		case errors.As(err, &end) && errors.Is(end.error, io.EOF):
-			return nil
-		case errors.As(err, &end):
+		if end, ok := errors.AsType[stop](err); ok {
+			if errors.Is(end.error, io.EOF) {
+				return nil
+			}
 			return end.error
+		}
+		switch {
 		case ctx.Err() != nil:
 			return ctx.Err()
-		case err != nil && types.KindOf(err) != types.KindUnavailable:
+		case types.KindOf(err) != types.KindUnavailable, !reached && neverThere(err):
 			return err
 		}
-		const most = 60 // half a minute: a gateway that restarts is back by then
-		if failures++; failures > most {
+		again.held(connected)
+		if err := again.after(ctx, err); err != nil {
 			return err
-		}
-		select {
-		case <-time.After(between):
-		case <-ctx.Done():
-			return ctx.Err()
 		}
 	}
 }
@@ -80,7 +73,7 @@ func readEvents(body io.Reader, fn func(message) error) error {
 	for s.Scan() {
 		line := s.Text()
 		if line == "" {
-			if len(m.data) > 0 || m.event != "" {
+			if len(m.data) > 0 { // without data there is no event, says the standard
 				if err := fn(m); err != nil {
 					return err
 				}
@@ -100,30 +93,28 @@ func readEvents(body io.Reader, fn func(message) error) error {
 		}
 	}
 	if err := s.Err(); err != nil {
-		return types.Errorf(types.KindUnavailable, "the stream broke off: %w", err)
+		return broken("the stream of events", err)
 	}
-	return types.Errorf(types.KindUnavailable, "the stream broke off")
+	return broken("the stream of events", io.ErrUnexpectedEOF)
 }
 
-// FollowOutput hands on a task's output from an offset until it has ended, and
+// FollowOutput hands on a task's output from an offset on until it has ended, and
 // answers the task. stream may be empty for both.
-func (c *Client) FollowOutput(ctx context.Context, taskID string, stream types.Stream, fn func(types.OutputChunk) error) (types.Task, error) {
-	q := url.Values{"follow": {"true"}}
-	if stream != "" {
-		q.Set("stream", string(stream))
-	}
+func (c *Client) FollowOutput(ctx context.Context, taskID string, stream types.Stream, offset int64, fn func(types.OutputChunk) error) (types.Task, error) {
+	q := outputQuery(stream, offset)
+	q.Set("follow", "true")
 	var ended types.Task
-	err := c.subscribe(ctx, request{method: http.MethodGet, path: "/tasks/" + url.PathEscape(taskID) + "/output", query: q}, "", func(m message) error {
+	err := c.subscribe(ctx, request{method: http.MethodGet, path: "/tasks/" + url.PathEscape(taskID) + "/output", query: q}, func(m message) error {
 		switch m.event {
 		case "output":
 			var chunk types.OutputChunk
-			if err := json.Unmarshal(bytes.TrimSpace(m.data), &chunk); err != nil {
-				return types.Errorf(types.KindUnavailable, "the server's output cannot be read: %w", err)
+			if err := json.Unmarshal(m.data, &chunk); err != nil {
+				return types.Errorf(types.KindInternal, "the server's output cannot be read: %w", err)
 			}
 			return fn(chunk)
 		case "end":
 			if err := json.Unmarshal(m.data, &ended); err != nil {
-				return types.Errorf(types.KindUnavailable, "the server's task cannot be read: %w", err)
+				return types.Errorf(types.KindInternal, "the server's task cannot be read: %w", err)
 			}
 			return io.EOF
 		}
@@ -132,30 +123,43 @@ func (c *Client) FollowOutput(ctx context.Context, taskID string, stream types.S
 	return ended, err
 }
 
+func outputQuery(stream types.Stream, offset int64) url.Values {
+	q := url.Values{"offset": {strconv.FormatInt(offset, 10)}}
+	if stream != "" {
+		q.Set("stream", string(stream))
+	}
+	return q
+}
+
+// EventFilter chooses events; empty fields choose all.
+type EventFilter struct {
+	VM    string // name or id
+	Task  string
+	Types []string
+}
+
 // Events hands on what happens from now on, until ctx ends or fn fails.
-func (c *Client) Events(ctx context.Context, vm, task string, fn func(types.Event) error) error {
-	q := url.Values{}
-	if vm != "" {
-		q.Set("vm", vm)
+func (c *Client) Events(ctx context.Context, f EventFilter, fn func(types.Event) error) error {
+	q := url.Values{"type": f.Types}
+	if f.VM != "" {
+		q.Set("vm", f.VM)
 	}
-	if task != "" {
-		q.Set("task", task)
+	if f.Task != "" {
+		q.Set("task", f.Task)
 	}
-	return c.subscribe(ctx, request{method: http.MethodGet, path: "/events", query: q}, "", func(m message) error {
+	return c.subscribe(ctx, request{method: http.MethodGet, path: "/events", query: q}, func(m message) error {
 		var e types.Event
-		if len(m.data) == 0 || json.Unmarshal(m.data, &e) != nil || e.Type == "" {
-			return nil
+		if err := json.Unmarshal(m.data, &e); err != nil {
+			return types.Errorf(types.KindInternal, "the server's event cannot be read: %w", err)
 		}
 		return fn(e)
 	})
 }
 
-// Output hands on the output of a task that is kept now.
+// Output hands on the output of a task that is kept now. stream may be empty for
+// both.
 func (c *Client) Output(ctx context.Context, taskID string, stream types.Stream, fn func(types.OutputChunk) error) error {
-	q := url.Values{"offset": {"0"}}
-	if stream != "" {
-		q.Set("stream", string(stream))
-	}
+	q := outputQuery(stream, 0)
 	for {
 		var page struct {
 			Items      []types.OutputChunk `json:"items"`

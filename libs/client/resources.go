@@ -2,8 +2,10 @@ package client
 
 import (
 	"context"
+	"iter"
 	"net/http"
 	"net/url"
+	"strconv"
 	"time"
 
 	"github.com/aetherium/aetherium/libs/types"
@@ -41,13 +43,22 @@ type VMFilter struct {
 	Name   string
 }
 
-// ListVMs answers all VMs that a filter chooses, newest first.
-func (c *Client) ListVMs(ctx context.Context, f VMFilter) ([]types.VM, error) {
+func (f VMFilter) query() url.Values {
 	q := url.Values{"state": f.States, "label": f.Labels}
 	if f.Name != "" {
 		q.Set("name", f.Name)
 	}
-	return all[types.VM](ctx, c, "/vms", q)
+	return q
+}
+
+// VMs goes through the VMs that a filter chooses, newest first.
+func (c *Client) VMs(ctx context.Context, f VMFilter) iter.Seq2[types.VM, error] {
+	return pages[types.VM](ctx, c, "/vms", f.query())
+}
+
+// ListVMs answers all VMs that a filter chooses, newest first.
+func (c *Client) ListVMs(ctx context.Context, f VMFilter) ([]types.VM, error) {
+	return collect(c.VMs(ctx, f), 0)
 }
 
 // DeleteVM asks for a VM's end.
@@ -78,19 +89,27 @@ func (c *Client) GetTask(ctx context.Context, id string, wait time.Duration) (ty
 	return t, err
 }
 
-// WaitTask waits until a task has ended. tell, if not nil, hears of it each time
-// that the server had nothing new for a while.
+// WaitTask waits until a task has ended, also past a restart of the server. tell,
+// if not nil, hears of it about every second.
 func (c *Client) WaitTask(ctx context.Context, t types.Task, tell func(types.Task)) (types.Task, error) {
 	wait := maxWait
 	if tell != nil {
 		wait = time.Second
 	}
+	again := c.retry()
 	for !t.State.Ended() {
-		var err error
-		if t, err = c.GetTask(ctx, t.ID, wait); err != nil {
+		now, err := c.GetTask(ctx, t.ID, wait)
+		switch {
+		case connection(err):
+			if err := again.after(ctx, err); err != nil {
+				return t, err
+			}
+			continue
+		case err != nil:
 			return t, err
 		}
-		if tell != nil {
+		again.progressed()
+		if t = now; tell != nil {
 			tell(t)
 		}
 	}
@@ -105,17 +124,22 @@ type TaskFilter struct {
 	Limit  int // at most; all if zero
 }
 
-// ListTasks answers tasks, newest first.
-func (c *Client) ListTasks(ctx context.Context, f TaskFilter) ([]types.Task, error) {
+// Tasks goes through the tasks that a filter chooses, newest first.
+func (c *Client) Tasks(ctx context.Context, f TaskFilter) iter.Seq2[types.Task, error] {
+	const most = 1000 // of one page
 	q := url.Values{"state": f.States, "type": f.Types}
 	if f.VM != "" {
 		q.Set("vm", f.VM)
 	}
-	items, err := all[types.Task](ctx, c, "/tasks", q)
-	if f.Limit > 0 && len(items) > f.Limit {
-		items = items[:f.Limit]
+	if f.Limit > 0 {
+		q.Set("limit", strconv.Itoa(min(f.Limit, most)))
 	}
-	return items, err
+	return pages[types.Task](ctx, c, "/tasks", q)
+}
+
+// ListTasks answers tasks, newest first.
+func (c *Client) ListTasks(ctx context.Context, f TaskFilter) ([]types.Task, error) {
+	return collect(c.Tasks(ctx, f), f.Limit)
 }
 
 // CancelTask cancels a task that has not ended.
@@ -127,12 +151,19 @@ func (c *Client) CancelTask(ctx context.Context, id string) (types.Task, error) 
 
 // ListWorkers answers all workers.
 func (c *Client) ListWorkers(ctx context.Context) ([]types.Worker, error) {
-	return all[types.Worker](ctx, c, "/workers", url.Values{})
+	return collect(pages[types.Worker](ctx, c, "/workers", url.Values{}), 0)
+}
+
+// GetWorker answers a worker.
+func (c *Client) GetWorker(ctx context.Context, id string) (types.Worker, error) {
+	var w types.Worker
+	err := c.call(ctx, request{method: http.MethodGet, path: "/workers/" + url.PathEscape(id)}, &w)
+	return w, err
 }
 
 // ListImages answers the images of all workers.
 func (c *Client) ListImages(ctx context.Context) ([]types.WorkerImage, error) {
-	return all[types.WorkerImage](ctx, c, "/images", url.Values{})
+	return collect(pages[types.WorkerImage](ctx, c, "/images", url.Values{}), 0)
 }
 
 // PullImage has every ready worker, or the one named, pull an image, and answers
