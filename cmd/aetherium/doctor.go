@@ -8,7 +8,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strings"
 	"text/tabwriter"
 	"time"
 
@@ -102,9 +101,8 @@ func (p *program) checkHost(context.Context) []finding {
 		cgroups = "version 2"
 	}
 	list = append(list, judge("cgroups", fs.Type != 0, cgroups, "none at /sys/fs/cgroup", "mount them, or run on a host that has them"))
-	filesystems, _ := os.ReadFile("/proc/filesystems")
 	for _, name := range []string{"overlay", "ext4"} {
-		list = append(list, judge(name, bytes.Contains(filesystems, []byte("\t"+name+"\n")), "the kernel has it", "the kernel does not have it", "modprobe "+name))
+		list = append(list, checkFilesystem(name, unix.ByteSliceToString(kernel.Release[:])))
 	}
 	for _, tool := range []struct{ name, pkg string }{{"nft", "nftables"}, {"mkfs.ext4", "e2fsprogs"}, {"e2fsck", "e2fsprogs"}} {
 		path, err := exec.LookPath(tool.name)
@@ -116,6 +114,18 @@ func (p *program) checkHost(context.Context) []finding {
 		kvm.Reason = "/dev/kvm is there; whether a guest runs on it is not proven; the gVisor runtime needs none"
 	}
 	return append(list, kvm)
+}
+
+// checkFilesystem looks whether the kernel knows a file system, or has a module
+// that it loads at the first mount.
+func checkFilesystem(name, release string) finding {
+	known, _ := os.ReadFile("/proc/filesystems")
+	if bytes.Contains(known, []byte("\t"+name+"\n")) {
+		return finding{Check: name, Verdict: verdictOK, Reason: "the kernel has it"}
+	}
+	modules, _ := os.ReadFile(filepath.Join("/lib/modules", release, "modules.dep"))
+	return judge(name, bytes.Contains(modules, []byte("/"+name+".ko")), "the kernel loads it when it is mounted", "the kernel does not have it",
+		"install the kernel's modules, or run on a host that has them")
 }
 
 func (p *program) checkDisk() finding {
@@ -185,40 +195,4 @@ func (p *program) checkServices(ctx context.Context) []finding {
 		list = append(list, judge("redis", err == nil, "answers", reason, "check --redis-url and that the server runs"))
 	}
 	return list
-}
-
-// checkLeftovers looks for what VMs hold of this machine without a VM that is
-// known in the data folder. While a platform runs, its own are not left over.
-func (p *program) checkLeftovers(context.Context) []finding {
-	known := map[string]bool{}
-	vms, _ := filepath.Glob(filepath.Join(p.settings.DataDir, "gvisor/vms/*"))
-	for _, dir := range vms {
-		known[filepath.Base(dir)] = true
-	}
-	var left []string
-	cgroups, _ := filepath.Glob("/sys/fs/cgroup/*/aetherium/*/")
-	unified, _ := filepath.Glob("/sys/fs/cgroup/aetherium/*/")
-	for _, dir := range append(cgroups, unified...) {
-		if !known[filepath.Base(dir)] {
-			left = append(left, "cgroup "+dir)
-		}
-	}
-	mounts, _ := os.ReadFile("/proc/mounts")
-	for line := range strings.Lines(string(mounts)) {
-		f := strings.Fields(line)
-		if len(f) > 1 && strings.Contains(f[1], "/gvisor/vms/") && strings.HasPrefix(f[1], p.settings.DataDir) && !known[strings.Split(strings.SplitN(f[1], "/gvisor/vms/", 2)[1], "/")[0]] {
-			left = append(left, "mount "+f[1])
-		}
-	}
-	if len(known) == 0 {
-		namespaces, _ := filepath.Glob("/run/netns/aether-*")
-		links, _ := filepath.Glob("/sys/class/net/ae[0-9a-f]*")
-		for _, path := range append(namespaces, links...) {
-			left = append(left, "network "+filepath.Base(path))
-		}
-	}
-	if len(left) == 0 {
-		return []finding{{Check: "leftovers", Verdict: verdictOK, Reason: fmt.Sprintf("none; %d VMs are in %s", len(known), p.settings.DataDir)}}
-	}
-	return []finding{{Check: "leftovers", Verdict: verdictWarn, Reason: strings.Join(left, ", "), Remedy: "they may be another data folder's; aetherium cleanup --data-dir takes that folder's away"}}
 }
