@@ -128,12 +128,13 @@ func (m machine) processes() []holding {
 }
 
 func (m machine) cgroups() []holding {
-	v1, _ := filepath.Glob(m.path("sys/fs/cgroup/*/aetherium/*") + "/")
-	v2, _ := filepath.Glob(m.path("sys/fs/cgroup/aetherium/*") + "/")
+	v1, _ := filepath.Glob(m.path("sys/fs/cgroup/*/aetherium/*"))
+	v2, _ := filepath.Glob(m.path("sys/fs/cgroup/aetherium/*"))
 	var list []holding
 	for _, dir := range slices.Concat(v1, v2) {
-		dir = filepath.Clean(dir)
-		list = append(list, holding{"cgroup " + strings.TrimPrefix(dir, string(m)), "", filepath.Base(dir)})
+		if info, err := os.Stat(dir); err == nil && info.IsDir() {
+			list = append(list, holding{"cgroup " + strings.TrimPrefix(dir, string(m)), "", filepath.Base(dir)})
+		}
 	}
 	return list
 }
