@@ -60,7 +60,7 @@ func reachable(u *url.URL) bool {
 	case "http", "https":
 		return u.Host != ""
 	case "unix":
-		return u.Host == "" && u.Path != ""
+		return u.Host == "" && len(u.Path) > 1
 	}
 	return false
 }
