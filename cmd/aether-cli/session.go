@@ -123,33 +123,36 @@ func (s *session) orLeft(err error) error {
 func (s *session) toTheEnd(ctx context.Context) error {
 	end, err := s.attached.Run(ctx)
 	s.restore()
-	cut := s.attached.Cut()
 	if err != nil && ctx.Err() == nil && types.KindOf(err) == types.KindUnavailable {
 		if s.spec.StdinOpen { // it would wait for what we cannot bring
 			return types.AsError(err).WithRemedy("the command may go on; see aether-cli task get %s", s.task.ID)
 		}
-		var t types.Task
-		at := s.attached.Offset()
-		t, err = s.client.FollowOutput(ctx, s.task.ID, "", at, func(c types.OutputChunk) error {
-			if c.Offset > at {
-				cut += c.Offset - at
-			}
-			at = c.End()
-			return s.printChunk(c)
-		})
-		end = endOf(t)
+		return s.byRecord(ctx, s.attached.Offset(), s.attached.Cut())
 	}
 	if err != nil {
 		return err
 	}
-	if cut > 0 {
-		s.say("%d bytes of output were cut", cut)
+	return s.outcome(end, s.attached.Cut())
+}
+
+// byRecord follows the command's record from an offset on.
+func (s *session) byRecord(ctx context.Context, at, cut int64) error {
+	t, err := s.client.FollowOutput(ctx, s.task.ID, "", at, func(c types.OutputChunk) error {
+		cut += max(c.Offset-at, 0)
+		at = c.End()
+		return s.printChunk(c)
+	})
+	if err != nil {
+		return err
 	}
-	return s.outcome(end)
+	return s.outcome(endOf(t), cut)
 }
 
 // outcome makes the program's end of a command's.
-func (a *app) outcome(end client.End) error {
+func (a *app) outcome(end client.End, cut int64) error {
+	if cut > 0 {
+		a.say("%d bytes of output were cut", cut)
+	}
 	if end.Error != nil {
 		return end.Error
 	}

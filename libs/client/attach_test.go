@@ -35,13 +35,13 @@ func TestOutputResumes(t *testing.T) {
 	t.Parallel()
 	s := clienttest.New(t)
 	var out, errOut strings.Builder
-	s.Commands["count"] = func(_ context.Context, p *clienttest.Process) types.ExecResult {
+	s.Command("count", func(_ context.Context, p *clienttest.Process) types.ExecResult {
 		for i := range 100 {
 			_, _ = fmt.Fprintf(p.Stdout, "out %02d\n", i)
 			_, _ = fmt.Fprintf(p.Stderr, "err %02d\n", i)
 		}
 		return types.ExecResult{ExitCode: 3}
-	}
+	})
 	s.BreakOutput = []int64{0, 1, 7, 13, 14, 500, 500, 1399, 1400}
 	c := dial(t, s)
 	task := begin(t, s, c, types.ExecSpec{Command: "count"})
@@ -70,12 +70,12 @@ func TestOutputResumes(t *testing.T) {
 func TestStdinResumes(t *testing.T) {
 	t.Parallel()
 	s := clienttest.New(t)
-	s.Commands["sum"] = func(_ context.Context, p *clienttest.Process) types.ExecResult {
+	s.Command("sum", func(_ context.Context, p *clienttest.Process) types.ExecResult {
 		h := sha256.New()
 		n, err := io.Copy(h, p.Stdin)
 		_, _ = fmt.Fprintf(p.Stdout, "%d %x %v", n, h.Sum(nil), err)
 		return types.ExecResult{}
-	}
+	})
 	input := make([]byte, client.StdinKept+(4<<20)+17)
 	rand.New(rand.NewSource(1)).Read(input)
 	s.BreakStdin = []int64{1, 100_000, 5 << 20, client.StdinKept + (2 << 20), int64(len(input))}
@@ -102,10 +102,10 @@ func TestStdinResumes(t *testing.T) {
 func TestControls(t *testing.T) {
 	t.Parallel()
 	s := clienttest.New(t)
-	s.Commands["obey"] = func(_ context.Context, p *clienttest.Process) types.ExecResult {
+	s.Command("obey", func(_ context.Context, p *clienttest.Process) types.ExecResult {
 		_, _ = fmt.Fprintln(p.Stdout, <-p.Sizes, <-p.Signals)
 		return types.ExecResult{ExitCode: 130, Signal: "SIGINT"}
-	}
+	})
 	c := dial(t, s)
 	task := begin(t, s, c, types.ExecSpec{Command: "obey", TTY: true})
 	var out strings.Builder
@@ -155,10 +155,10 @@ func TestAttachRefused(t *testing.T) {
 func TestOutputThatCannotBeWritten(t *testing.T) {
 	t.Parallel()
 	s := clienttest.New(t)
-	s.Commands["say"] = func(_ context.Context, p *clienttest.Process) types.ExecResult {
+	s.Command("say", func(_ context.Context, p *clienttest.Process) types.ExecResult {
 		_, _ = io.WriteString(p.Stdout, "something")
 		return types.ExecResult{}
-	}
+	})
 	c := dial(t, s)
 	task := begin(t, s, c, types.ExecSpec{Command: "say"})
 	full := errors.New("disk full")

@@ -19,12 +19,12 @@ import (
 func TestFollowResumes(t *testing.T) {
 	t.Parallel()
 	s := clienttest.New(t)
-	s.Commands["count"] = func(_ context.Context, p *clienttest.Process) types.ExecResult {
+	s.Command("count", func(_ context.Context, p *clienttest.Process) types.ExecResult {
 		for i := range 100 {
 			_, _ = fmt.Fprintf(p.Stdout, "line %02d\n", i)
 		}
 		return types.ExecResult{}
-	}
+	})
 	s.BreakOutput = []int64{1, 8, 9, 400, 799, 800}
 	c := dial(t, s)
 	task := begin(t, s, c, types.ExecSpec{Command: "count"})

@@ -42,9 +42,9 @@ func (s *Server) execute(_ http.ResponseWriter, r *http.Request) (any, error) {
 	if err := json.NewDecoder(r.Body).Decode(&spec); err != nil {
 		return nil, types.Errorf(types.KindInvalid, "the body is no exec: %v", err)
 	}
-	command := s.Commands[spec.Command]
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	command := s.commands[spec.Command]
 	vm, err := s.find(r.PathValue("vm"))
 	if err != nil {
 		return nil, err

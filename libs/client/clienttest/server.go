@@ -17,8 +17,7 @@ import (
 // Server answers the API. Its fields are to be set before it is called.
 type Server struct {
 	URL      string
-	Commands map[string]Command // by ExecSpec.Command
-	PageSize int                // of lists; 100 if zero
+	PageSize int // of lists; 100 if zero
 
 	// BreakOutput breaks an attached connection, or a stream of output, once each
 	// of these offsets has been sent.
@@ -31,6 +30,7 @@ type Server struct {
 	mux  *http.ServeMux
 
 	mu       sync.Mutex
+	commands map[string]Command // by ExecSpec.Command
 	vms      []*types.VM
 	execs    map[string]*exec
 	requests []*http.Request
@@ -41,7 +41,7 @@ type Server struct {
 // New starts a server that ends with the test.
 func New(t testing.TB) *Server {
 	t.Helper()
-	s := &Server{Commands: map[string]Command{}, execs: map[string]*exec{}, mux: http.NewServeMux()}
+	s := &Server{commands: map[string]Command{}, execs: map[string]*exec{}, mux: http.NewServeMux()}
 	s.handle("GET /api/v1/vms", s.listVMs)
 	s.handle("POST /api/v1/vms", s.createVM)
 	s.handle("GET /api/v1/vms/{vm}", s.getVM)
@@ -75,6 +75,13 @@ func New(t testing.TB) *Server {
 
 // Handle adds an answer, or replaces one by a more specific pattern.
 func (s *Server) Handle(pattern string, h http.HandlerFunc) { s.mux.HandleFunc(pattern, h) }
+
+// Command has VMs know a command.
+func (s *Server) Command(name string, c Command) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.commands[name] = c
+}
 
 // handle adds an answer that is JSON or a problem.
 func (s *Server) handle(pattern string, h func(http.ResponseWriter, *http.Request) (any, error)) {
