@@ -3,10 +3,8 @@ package gvisor
 import (
 	"encoding/json"
 	"fmt"
-	"net/netip"
 	"os"
 	"path/filepath"
-	"strings"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 
@@ -22,6 +20,8 @@ const (
 	// overheadMiB is the host memory of the sandbox and its gofer beside the
 	// guest's own: an idle pair has 64 MiB resident.
 	overheadMiB = 128
+	// leastMiB is what runsc needs to start the smallest guest with.
+	leastMiB = 64
 	// hostPids bounds the sandbox's host processes and threads, a few for each of
 	// the guest's.
 	hostPids  = 8192
@@ -38,7 +38,9 @@ var capabilities = []string{
 
 // writeBundle writes the VM's OCI bundle: config.json of the runtime spec.
 func (r *Runtime) writeBundle(v vm, s runtime.Spec, e network.Endpoint) error {
-	memory := int64(s.MemoryMiB+overheadMiB) << 20
+	// runsc shows the guest the limit that its cgroup has as it starts; launch adds
+	// the overhead afterwards.
+	memory := int64(max(s.MemoryMiB, leastMiB)) << 20
 	quota, period, pids := int64(s.VCPUs)*cpuPeriod, uint64(cpuPeriod), int64(hostPids)
 	spec := specs.Spec{
 		Version:  specs.Version,
@@ -82,29 +84,4 @@ func (r *Runtime) writeBundle(v vm, s runtime.Spec, e network.Endpoint) error {
 		return err
 	}
 	return os.WriteFile(v.path("config.json"), b, 0o600)
-}
-
-// writeEtc puts what names the VM and its network into the writable layer, where
-// it hides what the image has, a link too.
-func writeEtc(upper string, s runtime.Spec, e network.Endpoint) error {
-	etc := filepath.Join(upper, "etc")
-	if err := os.MkdirAll(etc, 0o755); err != nil {
-		return err
-	}
-	var hosts, resolv strings.Builder
-	fmt.Fprintf(&hosts, "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n")
-	own := netip.MustParseAddr("127.0.1.1")
-	if e.IP.IsValid() {
-		own = e.IP
-	}
-	fmt.Fprintf(&hosts, "%s\t%s\n", own, s.Hostname)
-	for _, ip := range e.Resolvers {
-		fmt.Fprintf(&resolv, "nameserver %s\n", ip)
-	}
-	for name, text := range map[string]string{"hosts": hosts.String(), "resolv.conf": resolv.String(), "hostname": s.Hostname + "\n"} {
-		if err := os.WriteFile(filepath.Join(etc, name), []byte(text), 0o644); err != nil {
-			return err
-		}
-	}
-	return nil
 }

@@ -82,15 +82,42 @@ func (c cgroup) cpu() time.Duration {
 	return time.Duration(c.number("cpuacct", "cpuacct.usage"))
 }
 
-func (c cgroup) processes() int {
-	return len(strings.Fields(c.read("pids", "cgroup.procs")))
+// pids are the cgroup's processes. Pid 0 is one of another pid namespace.
+func (c cgroup) pids() []int {
+	var pids []int
+	for _, f := range strings.Fields(c.read("pids", "cgroup.procs")) {
+		if pid, err := strconv.Atoi(f); err == nil && pid > 0 {
+			pids = append(pids, pid)
+		}
+	}
+	return pids
 }
 
-func (c cgroup) frozen() bool {
-	if unified {
-		return c.value("", "cgroup.events", "frozen") == 1
+// holds reports whether a process is in the cgroup: proc_pid_cgroup(5). A dead
+// one that nobody has collected is still in its cgroup.
+func (c cgroup) holds(pid int) bool {
+	b, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(pid), "cgroup"))
+	if err != nil {
+		return false
 	}
-	return c.read("freezer", "freezer.state") == "FROZEN"
+	for line := range strings.Lines(string(b)) {
+		line = strings.TrimSuffix(strings.TrimSpace(line), " (deleted)")
+		if strings.HasSuffix(line, c.path) { // below the worker's own cgroup in a container
+			return true
+		}
+	}
+	return false
+}
+
+// limitMemory sets the limit of a cgroup that has processes already, and gives
+// it no swap where the host has any.
+func (c cgroup) limitMemory(bytes int64) error {
+	limit, swap := c.file("memory", "memory.limit_in_bytes"), c.file("memory", "memory.swappiness")
+	if unified {
+		limit, swap = c.file("", "memory.max"), c.file("", "memory.swap.max")
+	}
+	_ = os.WriteFile(swap, []byte("0"), 0) // not every kernel counts swap
+	return os.WriteFile(limit, []byte(strconv.FormatInt(bytes, 10)), 0)
 }
 
 // remove removes the cgroup from every hierarchy, and waits a moment for the

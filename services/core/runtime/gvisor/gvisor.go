@@ -8,14 +8,11 @@ package gvisor
 
 import (
 	"context"
-	"encoding/json"
-	"errors"
 	"log/slog"
 	"os"
 	"path/filepath"
 	"regexp"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/aetherium/aetherium/libs/types"
@@ -39,8 +36,10 @@ type Config struct {
 type Runtime struct {
 	Config
 	runsc runsc
-	locks sync.Map // VM id → *sync.Mutex
-	ends  sync.Map // VM id → wish that its sandbox ends
+	turns turns
+	// after, if set, is told of each step of a Create or a Start that is done, and
+	// makes it fail by an error: tests break off at every one.
+	after func(step string) error
 }
 
 var _ runtime.Runtime = (*Runtime)(nil)
@@ -72,13 +71,6 @@ func (r *Runtime) Name() string { return Name }
 
 func (r *Runtime) vmsDir() string { return filepath.Join(r.DataDir, "vms") }
 
-// lock gives one caller at a time a VM.
-func (r *Runtime) lock(id string) func() {
-	mu, _ := r.locks.LoadOrStore(id, &sync.Mutex{})
-	mu.(*sync.Mutex).Lock()
-	return mu.(*sync.Mutex).Unlock
-}
-
 // vm is one VM's place on disk.
 type vm struct {
 	id  string
@@ -95,43 +87,6 @@ func (r *Runtime) vm(id string) (vm, error) {
 }
 
 func (v vm) path(name string) string { return filepath.Join(v.dir, name) }
-
-// record is what is remembered of a VM, in record.json. It is written last, once
-// all else is there: a folder without it is half made.
-type record struct {
-	Spec    runtime.Spec
-	IP      string
-	Stopped bool // its disk is kept and nothing runs
-}
-
-func (v vm) load() (record, error) {
-	var rec record
-	b, err := os.ReadFile(v.path("record.json"))
-	if errors.Is(err, os.ErrNotExist) {
-		return rec, types.Errorf(types.KindNotFound, "this host has no VM %s", v.id)
-	}
-	if err != nil {
-		return rec, types.Errorf(types.KindInternal, "read the record of VM %s: %w", v.id, err)
-	}
-	if err := json.Unmarshal(b, &rec); err != nil {
-		return rec, types.Errorf(types.KindInternal, "read the record of VM %s: %w", v.id, err)
-	}
-	return rec, nil
-}
-
-func (v vm) save(rec record) error {
-	b, err := json.Marshal(rec)
-	if err == nil {
-		err = os.WriteFile(v.path("record.new"), b, 0o600)
-	}
-	if err == nil {
-		err = os.Rename(v.path("record.new"), v.path("record.json"))
-	}
-	if err != nil {
-		return types.Errorf(types.KindUnavailable, "keep the record of VM %s: %w", v.id, err)
-	}
-	return nil
-}
 
 // List implements runtime.Runtime.
 func (r *Runtime) List(context.Context) ([]runtime.Instance, error) {
@@ -158,12 +113,12 @@ func (r *Runtime) look(v vm) runtime.Instance {
 		return inst
 	}
 	inst.IP = rec.IP
-	switch {
+	switch s := r.sandbox(v); {
 	case rec.Stopped:
 		inst.State = runtime.StateStopped
-	case !r.sandbox(v).alive():
+	case !s.alive():
 		inst.State = runtime.StateBroken
-	case r.cgroupOf(v).frozen() || fileExists(v.path("paused")):
+	case s.paused:
 		inst.State = runtime.StatePaused
 	default:
 		inst.State = runtime.StateRunning

@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -20,9 +22,7 @@ type runsc struct {
 	root string
 }
 
-// command prepares a call. Its streams are files, never pipes: a sandbox that is
-// detached keeps its parent's standard output for all its life, and a pipe would
-// never see its end.
+// command prepares a call.
 func (c runsc) command(ctx context.Context, args ...string) *exec.Cmd {
 	flags := []string{
 		"--root=" + c.root,
@@ -39,43 +39,103 @@ func (c runsc) command(ctx context.Context, args ...string) *exec.Cmd {
 		"--cpu-num-from-quota",
 	}
 	cmd := exec.CommandContext(ctx, c.path, append(flags, args...)...)
-	// A Ctrl-C at the server's terminal is not for runsc.
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	// Its start is a large part of every create; collecting garbage in a process
-	// that lives for a moment is a waste.
-	cmd.Env = append(os.Environ(), "GOGC=off")
+	// A Ctrl-C at the server's terminal is not for runsc, nor for what it leaves.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	cmd.Env = []string{
+		// All that it gets: the gofer keeps its environment, and the worker's has secrets.
+		"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+		// Its start is a large part of every create, and collecting garbage in a process
+		// that lives for a moment a waste; the gofer, which lives on, has a limit.
+		"GOGC=off", "GOMEMLIMIT=48MiB",
+	}
 	return cmd
 }
 
-// run calls runsc and answers an error with what it wrote.
+// run calls runsc for something that leaves no process behind, and answers an
+// error with what it wrote.
 func (c runsc) run(ctx context.Context, args ...string) error {
-	said, err := os.CreateTemp(c.root, ".said-*")
-	if err != nil {
-		return err
-	}
-	defer func() {
-		_ = said.Close()
-		_ = os.Remove(said.Name())
-	}()
-	cmd := c.command(ctx, args...)
-	cmd.Stdout, cmd.Stderr = said, said
-	if err := cmd.Run(); err != nil {
-		return fmt.Errorf("runsc %s: %w: %s", args[0], err, tail(said.Name()))
+	if out, err := c.command(ctx, args...).CombinedOutput(); err != nil {
+		return fmt.Errorf("runsc %s: %w: %s", args[0], cause(ctx, err), lastWords(out))
 	}
 	return nil
 }
 
-// tail is the last of what a file says, on one line.
+// start starts a VM's sandbox and leaves it running. Whatever runsc has as its
+// standard output the guest's first process has too, for all its life: so it is
+// a file on the VM's own disk, which has a limit. Never a pipe: nobody would
+// read it, or see its end.
+func (c runsc) start(ctx context.Context, v vm) error {
+	console, err := os.OpenFile(v.path(consoleLog), os.O_CREATE|os.O_TRUNC|os.O_APPEND|os.O_RDWR, 0o600)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = console.Close() }()
+	cmd := c.command(ctx, "--panic-log="+v.path(panicLog), "run", "--detach", "--bundle", v.dir, v.id)
+	cmd.Stdout, cmd.Stderr = console, console
+	if err := cmd.Run(); err != nil {
+		return fmt.Errorf("runsc run: %w: %s", cause(ctx, err), tail(console.Name()))
+	}
+	return nil
+}
+
+// What the VM's processes say outside, on the VM's disk beside the guest's files.
+const (
+	consoleLog = "disk/console.log" // runsc and the agent
+	panicLog   = "disk/panic.log"   // gVisor's kernel, when it breaks
+)
+
+// cause is the context's error where that ended a command: "signal: killed" says
+// nothing.
+func cause(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	return err
+}
+
+// forget removes what runsc keeps of a container whose processes are gone: state,
+// lock and control socket. The socket is elsewhere where the root's path is too
+// long for one: createControlSocket of gVisor's runsc/sandbox.
+func (c runsc) forget(id string) error {
+	names, err := filepath.Glob(filepath.Join(c.root, id+"_sandbox:"+id+".*"))
+	if err != nil {
+		return err
+	}
+	for _, dir := range []string{c.root, "/var/run", "/run", "/tmp"} {
+		names = append(names, filepath.Join(dir, "runsc-"+id+".sock"))
+	}
+	var errs []error
+	for _, name := range names {
+		if err := os.Remove(name); err != nil && !errors.Is(err, os.ErrNotExist) {
+			errs = append(errs, err)
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// wordsMost bounds what is quoted of a program's output, in bytes.
+const wordsMost = 600
+
+// tail is the last of what a file says. A guest may have written to it.
 func tail(path string) string {
-	const most = 600
-	b, err := os.ReadFile(path)
+	f, err := os.Open(path)
 	if err != nil {
 		return ""
 	}
-	if len(b) > most {
-		b = b[len(b)-most:]
+	defer func() { _ = f.Close() }()
+	if info, err := f.Stat(); err == nil && info.Size() > wordsMost {
+		_, _ = f.Seek(-wordsMost, io.SeekEnd)
 	}
-	return strings.Join(strings.Fields(string(b)), " ")
+	b, _ := io.ReadAll(io.LimitReader(f, wordsMost))
+	return lastWords(b)
+}
+
+// lastWords is the end of a text as one valid line.
+func lastWords(b []byte) string {
+	if len(b) > wordsMost {
+		b = b[len(b)-wordsMost:]
+	}
+	return strings.Join(strings.Fields(strings.ToValidUTF8(string(b), "�")), " ")
 }
 
 func (c runsc) version(ctx context.Context) (string, error) {

@@ -16,28 +16,35 @@ import (
 // the init process's to collect.
 func adoptOrphans() { _ = unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) }
 
-// sandbox is the processes of a VM on the host.
+// sandbox is what runsc knows of a VM. The numbers are as old as its file: after
+// a crash of the host they may be other programs', so a process is the VM's only
+// if it is in the VM's cgroup too.
 type sandbox struct {
-	pid   int // the sandbox; 0 if there is none
-	gofer int // its file server
+	cgroup cgroup
+	pid    int // the sandbox; 0 if there is none
+	gofer  int // its file server
+	paused bool
 }
 
-// sandbox reads the processes from runsc's own state file.
+// sandbox reads runsc's own state file.
 func (r *Runtime) sandbox(v vm) sandbox {
+	s := sandbox{cgroup: r.cgroupOf(v)}
 	b, err := os.ReadFile(r.stateFile(v))
 	if err != nil {
-		return sandbox{}
+		return s
 	}
 	var state struct {
-		Gofer   int `json:"goferPid"`
+		Status  string `json:"status"`
+		Gofer   int    `json:"goferPid"`
 		Sandbox struct {
 			PID int `json:"pid"`
 		} `json:"sandbox"`
 	}
 	if json.Unmarshal(b, &state) != nil {
-		return sandbox{}
+		return s
 	}
-	return sandbox{pid: state.Sandbox.PID, gofer: state.Gofer}
+	s.pid, s.gofer, s.paused = state.Sandbox.PID, state.Gofer, state.Status == "paused"
+	return s
 }
 
 // stateFile is where runsc keeps a container: <root>/<sandbox>_sandbox:<id>.state.
@@ -48,7 +55,7 @@ func (r *Runtime) stateFile(v vm) string {
 // alive reports whether the sandbox runs; a dead one that nobody has collected
 // does not.
 func (s sandbox) alive() bool {
-	fd, err := s.open()
+	fd, err := s.open(s.pid)
 	if err != nil {
 		return false
 	}
@@ -56,23 +63,28 @@ func (s sandbox) alive() bool {
 	return !dead(fd, 0)
 }
 
-// open answers a pidfd of the sandbox: pidfd_open(2).
-func (s sandbox) open() (int, error) {
-	if s.pid <= 0 {
+// open answers a pidfd of one of the VM's processes: pidfd_open(2).
+func (s sandbox) open(pid int) (int, error) {
+	if pid <= 0 {
 		return -1, os.ErrNotExist
 	}
-	return unix.PidfdOpen(s.pid, unix.PIDFD_NONBLOCK)
+	fd, err := unix.PidfdOpen(pid, unix.PIDFD_NONBLOCK)
+	if err != nil {
+		return -1, err
+	}
+	// Looked at once the descriptor holds the process: its number cannot become
+	// another's in between.
+	if !s.cgroup.holds(pid) {
+		_ = unix.Close(fd)
+		return -1, os.ErrNotExist
+	}
+	return fd, nil
 }
 
-// dead waits for a process's end, and reports whether it came in time; a
-// negative time is for ever.
+// dead waits for a process's end, and reports whether it came in time.
 func dead(pidfd int, wait time.Duration) bool {
-	ms := int(wait.Milliseconds())
-	if wait < 0 {
-		ms = -1
-	}
 	for {
-		n, err := unix.Poll([]unix.PollFd{{Fd: int32(pidfd), Events: unix.POLLIN}}, ms)
+		n, err := unix.Poll([]unix.PollFd{{Fd: int32(pidfd), Events: unix.POLLIN}}, int(wait.Milliseconds()))
 		if errors.Is(err, unix.EINTR) {
 			continue
 		}
@@ -80,25 +92,49 @@ func dead(pidfd int, wait time.Duration) bool {
 	}
 }
 
-// kill ends the sandbox and its gofer at once, waits for that, and collects them
-// if they are this process's.
+// collect takes a dead process's exit, if it is a child of this process.
+func collect(pidfd int) {
+	_ = unix.Waitid(unix.P_PIDFD, pidfd, nil, unix.WEXITED|unix.WNOHANG, nil)
+}
+
+// kill ends all of the VM's processes at once and waits for that: those that
+// runsc knows, and whatever else is in the cgroup, as of a runsc that was killed
+// before it wrote down what it had started.
 func (s sandbox) kill() error {
-	const patience = 10 * time.Second
 	for _, pid := range []int{s.pid, s.gofer} {
-		if pid <= 0 {
-			continue
+		if err := s.killOne(pid); err != nil {
+			return err
 		}
-		fd, err := unix.PidfdOpen(pid, 0)
-		if err != nil {
-			continue // gone
-		}
-		_ = unix.PidfdSendSignal(fd, unix.SIGKILL, nil, 0)
-		ended := dead(fd, patience)
-		_ = unix.Close(fd)
-		if !ended {
-			return errors.New("its process does not end although it was killed")
-		}
-		_, _ = unix.Wait4(pid, nil, unix.WNOHANG, nil)
 	}
+	// A process may start another before it dies, and is on the list until the
+	// kernel has let it go.
+	const rounds, between = 400, 5 * time.Millisecond
+	for range rounds {
+		pids := s.cgroup.pids()
+		if len(pids) == 0 {
+			return nil
+		}
+		for _, pid := range pids {
+			if err := s.killOne(pid); err != nil {
+				return err
+			}
+		}
+		time.Sleep(between)
+	}
+	return errors.New("its cgroup still has processes although all were killed")
+}
+
+func (s sandbox) killOne(pid int) error {
+	const patience = 10 * time.Second
+	fd, err := s.open(pid)
+	if err != nil {
+		return nil //nolint:nilerr // it is gone, or not the VM's
+	}
+	defer func() { _ = unix.Close(fd) }()
+	_ = unix.PidfdSendSignal(fd, unix.SIGKILL, nil, 0)
+	if !dead(fd, patience) {
+		return errors.New("its process does not end although it was killed")
+	}
+	collect(fd)
 	return nil
 }
